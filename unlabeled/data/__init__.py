@@ -1,0 +1,1 @@
+"""Data sources: everything between the disk and the first view."""

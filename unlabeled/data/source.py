@@ -1,0 +1,91 @@
+"""DataSource: what the engine and the evaluators ask of data, whatever its modality."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from unlabeled.method import Batch, Method
+
+
+class Samples(Protocol):
+    """A split: a map-style data set that reads a whole batch at once."""
+
+    def __len__(self) -> int: ...
+
+    def __getitems__(self, places: list[int]) -> Batch:
+        """Read the samples at ``places`` as one raw batch.
+
+        ``views`` holds one raw item: for images a uint8 or float32 tensor [B, C, H, W], or a list
+        of B tensors [C, H, W] where sizes differ. ``index`` is ``places``; ``label`` [B] int64 is
+        there only where labels are known, ``path`` only for files.
+        """
+        ...
+
+
+class DataSource(ABC):
+    """Data with a name, splits, and facts that encoders and views are fitted to.
+
+    Concrete sources are frozen dataclasses of plain values (a recipe stores their text) and load
+    nothing before ``split``, ``size`` or ``spec`` is called.
+    """
+
+    workers: int = 0
+    """Data-loader processes that pay off; 0 where the data lies in memory."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """Short name for tables and file names."""
+
+    @abstractmethod
+    def size(self, split: str) -> int:
+        """Return the number of samples in a split."""
+
+    @abstractmethod
+    def split(self, name: str) -> Samples:
+        """Return the split ("train", "test") or raise a ValueError that lists those there are."""
+
+    @abstractmethod
+    def spec(self) -> Any:
+        """Return facts for encoders and views: for images an `ImageSpec`."""
+
+    @abstractmethod
+    def prepare(self, spec: Any) -> Callable[[Batch], Tensor]:
+        """Return the function from a raw batch to an encoder's input when nothing is random."""
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """Class names, or None where there are no labels."""
+        return None
+
+    def collate(self, batch: Batch) -> Batch:
+        """Join what ``__getitems__`` returned; the identity, since it reads whole batches."""
+        return batch
+
+    def follow(self, method: Method) -> None:
+        """Live sources (control) generate data with the current method; others do nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSpec:
+    """What an image encoder takes: channels, side in pixels, and the normalization of its input.
+
+    ``x = (pixel - mean) / std`` with pixels in [0, 1]; one mean and std a channel.
+    """
+
+    channels: int
+    size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not len(self.mean) == len(self.std) == self.channels:
+            raise ValueError(
+                f"spec has {self.channels} channels, {len(self.mean)} means and "
+                f"{len(self.std)} stds: give one of each a channel"
+            )

@@ -1,0 +1,1 @@
+"""Encoders: one builder a modality, over timm, torchvision, transformers and PyG."""

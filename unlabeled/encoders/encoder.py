@@ -1,0 +1,37 @@
+"""Encoder: the network that training leaves behind."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from torch import Tensor, nn
+
+
+class Encoder(nn.Module, ABC):
+    """``encoder(x) = pool(local(x))``: local features and one vector a sample.
+
+    ``dim`` is the width of both; ``prefix`` the number of leading tokens of ``local`` that are
+    no positions (a class token, registers). ``spec`` says what input the encoder takes, for
+    images an ``ImageSpec``.
+    """
+
+    dim: int
+    prefix: int = 0
+    spec: Any
+
+    @abstractmethod
+    def local(self, x: Any) -> Tensor:
+        """[B, N, dim]: one feature a position, token, frame or node."""
+
+    @abstractmethod
+    def pool(self, local: Tensor) -> Tensor:
+        """[B, N, dim] -> [B, dim]."""
+
+    def maps(self, x: Any) -> Tensor:
+        """[B, dim, H, W]: the local features on their grid; for encoders that have one."""
+        raise ValueError(f"{type(self).__name__} has no grid of positions: use local(x)")
+
+    def forward(self, x: Any) -> Tensor:
+        """[B, dim]."""
+        return self.pool(self.local(x))

@@ -1,0 +1,75 @@
+"""All that the author of a method must know: Batch, Clock, Turn, Method."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, NamedTuple, Required, TypedDict
+
+from torch import Tensor, nn
+
+from unlabeled.schedule import Clock
+
+__all__ = ["Batch", "Clock", "Method", "Sweep", "Turn"]
+
+Sweep = Callable[[Callable[..., Tensor]], Tensor]
+"""``sweep(fn) -> [N, ...]``: fn over the whole training set, in order, in eval mode, without
+gradient, on all ranks. Costs one forward pass of the data."""
+
+
+class Batch(TypedDict, total=False):
+    """A collated batch. Views may add a key for each thing that they record."""
+
+    views: Required[list[Any]]
+    """Always a list, also of one: tensors [B, ...], or another modality's batch objects."""
+    index: Required[Tensor]
+    """[B] int64, the place of each sample in the data set (banks, assignments)."""
+    label: Tensor
+    """[B] int64; for evaluators. A method may read it only if its card says ``labels = true``."""
+    path: list[str]
+    box: list[Tensor]
+    """One [B, 4] a view: top, left, height, width of the crop in pixels of the source image."""
+    flip: list[Tensor]
+    """One [B] bool a view: whether the crop was mirrored left to right."""
+
+
+class Turn(NamedTuple):
+    """Who minimises what. Most methods have one turn; a GAN has two."""
+
+    loss: Callable[[Batch], dict[str, Tensor]]
+    modules: tuple[nn.Module, ...]
+    repeats: int = 1
+
+
+class Method(nn.Module, ABC):
+    """The one base class of all methods; every subclass is final.
+
+    A method holds its networks and says what its loss is. It never sees the trainer: the engine
+    sets ``clock``, calls ``before_step``, minimises the sum of the terms of ``loss`` (or of each
+    turn), and calls ``after_step`` once per real optimizer step. All state that training changes
+    is a parameter or a buffer; everything else follows from the clock.
+    """
+
+    clock: Clock = Clock()
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    @abstractmethod
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Named scalar terms; the engine minimises and logs their sum."""
+
+    def before_step(self, sweep: Sweep) -> None:
+        """Whatever must happen before the forward pass: reassign clusters, freeze a layer."""
+
+    def after_step(self) -> None:
+        """Called after the optimizer really stepped: move a teacher."""
+
+    def turns(self) -> dict[str, Turn]:
+        """The players. With more than one, each has its own optimizer (``Recipe.optim``)."""
+        return {"main": Turn(self.loss, (self,))}
+
+    def predictors(self) -> dict[str, Callable[..., Any]]:
+        """What evaluators may ask for, by name: embed, depth, flow, sample, act, render ..."""
+        return {"embed": self.encoder}

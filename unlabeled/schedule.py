@@ -1,0 +1,77 @@
+"""Schedules: pure functions of the clock, so there is nothing to checkpoint."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+
+class Clock(NamedTuple):
+    """Where training is. ``step`` counts optimizer steps from 0 to ``steps``."""
+
+    step: int = 0
+    steps: int = 1
+    epoch_steps: int = 1
+
+    @property
+    def progress(self) -> float:
+        """Share of the run that is done, in [0, 1]."""
+        return self.step / max(1, self.steps)
+
+    @property
+    def epoch(self) -> float:
+        """Epochs done, a real number."""
+        return self.step / self.epoch_steps
+
+
+Schedule = Callable[[Clock], float]
+
+
+def constant(value: float) -> Schedule:
+    """Return the schedule that is always ``value``."""
+    return partial(_constant, value=value)
+
+
+def linear(start: float, end: float, *, epochs: float | None = None) -> Schedule:
+    """Go from ``start`` to ``end`` in a straight line, over the first ``epochs`` or the whole run."""
+    return partial(_linear, start=start, end=end, epochs=epochs)
+
+
+def cosine(
+    start: float, end: float = 0.0, *, warmup: float = 0.0, warmup_from: float = 0.0
+) -> Schedule:
+    """Half a cosine from ``start`` to ``end``, after ``warmup`` epochs in a straight line.
+
+    After the warm-up, with p the share of the remaining steps that is done:
+    ``end + (start - end) (1 + cos(pi p)) / 2``. A warm-up longer than a tenth of the run is cut
+    to a tenth, so that a short run still trains (SGDR, arXiv:1608.03983, without restarts).
+    """
+    return partial(_cosine, start=start, end=end, warmup=warmup, warmup_from=warmup_from)
+
+
+def steps(start: float, *, at: tuple[float, ...], factor: float = 0.1) -> Schedule:
+    """``start`` times ``factor`` for each share of the run in ``at`` that has passed."""
+    return partial(_steps, start=start, at=at, factor=factor)
+
+
+def _constant(clock: Clock, *, value: float) -> float:
+    return value
+
+
+def _linear(clock: Clock, *, start: float, end: float, epochs: float | None) -> float:
+    share = clock.progress if epochs is None else min(1.0, clock.epoch / epochs)
+    return start + (end - start) * share
+
+
+def _cosine(clock: Clock, *, start: float, end: float, warmup: float, warmup_from: float) -> float:
+    warm = min(warmup * clock.epoch_steps, clock.steps / 10)
+    if clock.step < warm:
+        return warmup_from + (start - warmup_from) * clock.step / warm
+    share = (clock.step - warm) / max(1.0, clock.steps - warm)
+    return end + (start - end) * (1 + math.cos(math.pi * min(1.0, share))) / 2
+
+
+def _steps(clock: Clock, *, start: float, at: tuple[float, ...], factor: float) -> float:
+    return start * factor ** sum(clock.progress >= point for point in at)

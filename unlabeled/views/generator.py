@@ -1,0 +1,77 @@
+"""Randomness of views: a counter-based generator keyed by (seed, epoch, sample index).
+
+What a sample gets depends on nothing else: not on the batch that it is in, the number of data
+workers or ranks, or on whether the run was resumed.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit integer
+_MIX1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
+_MIX2 = -7723592293110705685  # 0x94D049BB133111EB
+
+
+def _mix(state: Tensor) -> Tensor:
+    """SplitMix64's finalizer (Steele et al. 2014); int64 arithmetic wraps, shifts are logical."""
+    state = (state ^ ((state >> 30) & 0x3FFFFFFFF)) * _MIX1
+    state = (state ^ ((state >> 27) & 0x1FFFFFFFFF)) * _MIX2
+    return state ^ ((state >> 31) & 0x1FFFFFFFF)
+
+
+class SampleGenerator:
+    """Draws one independent stream of random numbers for each sample of a batch.
+
+    Every call advances a counter that all samples share, so the order of the calls matters and
+    the batch does not.
+
+    Args:
+        seed: the run's seed.
+        epoch: which pass over the data this is.
+        index: [B] int64, the samples' places in the data set.
+    """
+
+    def __init__(self, seed: int, epoch: int, index: Tensor) -> None:
+        key = torch.tensor([seed, epoch], dtype=torch.int64, device=index.device)
+        key = _mix(_mix(key[0] + _GOLDEN) + key[1] * _GOLDEN + 1)
+        self._key = _mix(_mix(index.long() * _GOLDEN + key))  # [B]
+        self._count = 0
+
+    def __len__(self) -> int:
+        return len(self._key)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the numbers are made."""
+        return self._key.device
+
+    def _bits(self, shape: tuple[int, ...]) -> Tensor:
+        draws = max(1, torch.Size(shape).numel())
+        slots = torch.arange(self._count, self._count + draws, device=self.device)
+        self._count += draws
+        bits = _mix(self._key[:, None] + (slots + 1) * _GOLDEN)
+        return bits.view(len(self), *shape)
+
+    def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
+        """[B, *shape] float32, uniform in [low, high)."""
+        unit = ((self._bits(shape) >> 40) & 0xFFFFFF).float() * 2.0**-24
+        return low + (high - low) * unit
+
+    def normal(self, *shape: int) -> Tensor:
+        """[B, *shape] float32, standard normal (Box-Muller)."""
+        radius, angle = 1.0 - self.uniform(*shape), self.uniform(*shape)
+        return (-2 * radius.log()).sqrt() * torch.cos(2 * torch.pi * angle)
+
+    def integers(self, *shape: int, high: int) -> Tensor:
+        """[B, *shape] int64, uniform in {0, ..., high - 1}; high well below 2**24."""
+        return (self.uniform(*shape).double() * high).long()
+
+    def coin(self, probability: float) -> Tensor:
+        """[B] bool, true with the given probability."""
+        return self.uniform() < probability
+
+    def permutation(self, length: int) -> Tensor:
+        """[B, length] int64, a random order of 0 .. length - 1 for each sample."""
+        return self.uniform(length).argsort(1)
