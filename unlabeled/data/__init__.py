@@ -1,1 +1,129 @@
 """Data sources: everything between the disk and the first view."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from pathlib import Path
+from typing import NamedTuple
+
+from unlabeled.data.source import DataSource
+
+__all__ = ["Known", "get", "known", "open_data"]
+
+NAMES = ("fashion-mnist", "digits", "imagenet")
+FORMS = (
+    f"{', '.join(NAMES)}, torchvision/NAME (such as torchvision/CIFAR10), a folder of images, "
+    "a .txt or .csv list of paths, a .npy or .npz file"
+)
+
+
+class Known(NamedTuple):
+    """A data set that has a name: where it was found (None: nowhere), how to get it, its size."""
+
+    name: str
+    found: str | None
+    remedy: str
+    samples: int
+
+
+def open_data(
+    text: str,
+    *,
+    root: str | None = None,
+    channels: int | None = None,
+    image_size: int | None = None,
+) -> DataSource:
+    """Return the source that ``text`` names: a data set's name or a path.
+
+    Args:
+        text: one of `FORMS`.
+        root: the folder of a named data set, where it is not in its usual place.
+        channels: of files on disk: convert all images to so many (default: found in the files).
+        image_size: of files on disk: recommended side in pixels (default: found in the files).
+
+    Raises:
+        ValueError: a name that is not known; the message lists what is possible.
+        FileNotFoundError: a path that does not exist.
+    """
+    if text == "fashion-mnist":
+        from unlabeled.data.fashion_mnist import FashionMnist
+
+        return FashionMnist(root)
+    if text == "digits":
+        from unlabeled.data.digits import Digits
+
+        return Digits()
+    if text == "imagenet":
+        from unlabeled.data.torchvision_data import ImageNet
+
+        return ImageNet(root)
+    if text.startswith("torchvision/"):
+        from unlabeled.data.torchvision_data import Torchvision
+
+        return Torchvision(text.removeprefix("torchvision/"), root=root, image_size=image_size)
+    return _open_path(text, channels=channels, image_size=image_size)
+
+
+def _open_path(text: str, *, channels: int | None, image_size: int | None) -> DataSource:
+    path = Path(text).expanduser()
+    if path.is_dir():
+        from unlabeled.data.folder import ImageFolder
+
+        return ImageFolder(str(path), channels=channels, image_size=image_size)
+    if not path.exists():
+        raise _missing(text)
+    if path.suffix in (".npy", ".npz"):
+        from unlabeled.data.arrays import ArrayFile
+
+        return ArrayFile(str(path), image_size=image_size)
+    if path.suffix in (".txt", ".csv", ".tsv"):
+        from unlabeled.data.paths import PathList
+
+        return PathList(str(path), channels=channels, image_size=image_size)
+    raise ValueError(f"{text} is a file that is no data source: give {FORMS}")
+
+
+def _missing(text: str) -> Exception:
+    looks_like_path = "/" in text or Path(text).suffix in (".npy", ".npz", ".txt", ".csv", ".tsv")
+    near = get_close_matches(text, NAMES, n=1)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    if looks_like_path and not near:
+        return FileNotFoundError(f"{text} does not exist. Give {FORMS}")
+    return ValueError(f"no data set or file {text!r}.{hint} Give {FORMS}")
+
+
+def known() -> list[Known]:
+    """Return the data sets that have names, and whether each is on this machine."""
+    from unlabeled.data.fashion_mnist import REMEDY, find
+
+    try:
+        fashion: str | None = str(find())
+    except FileNotFoundError:
+        fashion = None
+    return [
+        Known("fashion-mnist", fashion, REMEDY, 70_000),
+        Known("digits", "scikit-learn", "comes with scikit-learn", 1797),
+        Known("imagenet", None, "get it at image-net.org, then give its folder as root", 1_331_167),
+    ]
+
+
+def get(name: str) -> str:
+    """Fetch a named data set (over the network if need be) and return where it lies.
+
+    Raises:
+        ValueError: a name that cannot be fetched.
+        OSError: it could not be had; the message says what was tried.
+    """
+    if name == "fashion-mnist":
+        from unlabeled.data import fashion_mnist
+
+        return str(fashion_mnist.get())
+    if name == "digits":
+        return "scikit-learn"
+    if name.startswith("torchvision/"):
+        from unlabeled.data import torchvision_data
+
+        return str(torchvision_data.get(name.removeprefix("torchvision/")))
+    near = get_close_matches(name, NAMES, n=1)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    raise ValueError(f"{name!r} cannot be fetched.{hint} Give fashion-mnist or torchvision/NAME")

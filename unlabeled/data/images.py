@@ -1,0 +1,139 @@
+"""What all image sources share: statistics, in-memory splits, the default preparation."""
+
+from __future__ import annotations
+
+import logging
+import os
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unlabeled.data.source import DataSource, ImageSpec, Samples
+from unlabeled.method import Batch
+
+log = logging.getLogger("unlabeled")
+
+STATISTICS_SAMPLE = 1000
+LARGEST_SIDE = 224
+
+
+class ImageSource(DataSource):
+    """A source of images; concrete ones are frozen dataclasses that say how to open a split.
+
+    Raw batches are uint8, or float32 in [0, 1].
+    """
+
+    @abstractmethod
+    def split(self, name: str) -> Samples:
+        """Return the split or raise a ValueError that lists those there are."""
+
+    def size(self, split: str) -> int:
+        """Return the number of images in a split."""
+        return len(self.split(split))
+
+    def spec(self) -> ImageSpec:
+        """Return channels, recommended side, mean and std, read off up to 1,000 images."""
+        return self._measured
+
+    def prepare(self, spec: ImageSpec) -> Callable[[Batch], Tensor]:
+        """Return the function that resizes and normalizes, with nothing random."""
+        from unlabeled.views.image import Plain  # views sit above data: no import at the top
+
+        return Plain(spec)
+
+    def side(self, images: Tensor | list[Tensor]) -> int:
+        """Return the recommended side for an encoder: the images' shorter one, at most 224."""
+        shorter = sorted(min(image.shape[-2:]) for image in images)
+        return min(shorter[len(shorter) // 2], LARGEST_SIDE)
+
+    @cached_property
+    def _measured(self) -> ImageSpec:
+        samples = self.split("train")
+        images = samples.__getitems__(spread(len(samples), STATISTICS_SAMPLE))["views"][0]
+        mean, std = statistics(images)
+        return ImageSpec(channels=len(mean), size=self.side(images), mean=mean, std=std)
+
+
+class ArraySamples:
+    """A split that lies in memory: images [N, C, H, W], uint8 or float32 in [0, 1]."""
+
+    def __init__(
+        self,
+        images: Tensor,
+        *,
+        label: Tensor | None = None,
+        path: Sequence[str] | None = None,
+    ) -> None:
+        if images.ndim != 4 or images.dtype not in (torch.uint8, torch.float32):
+            raise ValueError(
+                f"images are {tuple(images.shape)} {images.dtype}: "
+                "give [N, C, H, W] as uint8 or float32"
+            )
+        if label is not None and len(label) != len(images):
+            raise ValueError(f"{len(images)} images but {len(label)} labels: give one an image")
+        self.images = images
+        self.label = None if label is None else label.long()
+        self.path = path
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitems__(self, places: list[int]) -> Batch:
+        """Read the images at ``places`` with one index_select."""
+        index = torch.as_tensor(places, dtype=torch.int64)
+        batch = Batch(views=[self.images.index_select(0, index)], index=index)
+        if self.label is not None:
+            batch["label"] = self.label.index_select(0, index)
+        if self.path is not None:
+            batch["path"] = [self.path[place] for place in places]
+        return batch
+
+
+def spread(count: int, most: int) -> list[int]:
+    """Return at most ``most`` places spread evenly over ``range(count)``."""
+    if count <= most:
+        return list(range(count))
+    return [place * count // most for place in range(most)]
+
+
+def statistics(images: Tensor | list[Tensor]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and std a channel over all pixels, in [0, 1] and to four digits.
+
+    A std below one gray level (constant images) counts as one gray level.
+    """
+    total, square, count = torch.zeros(1), torch.zeros(1), 0
+    for image in images:
+        pixels = image.flatten(1).double() / (255 if image.dtype == torch.uint8 else 1)
+        total, square = total + pixels.sum(1), square + pixels.square().sum(1)
+        count += pixels.shape[1]
+    mean = total / count
+    std = (square / count - mean.square()).clamp_min(0).sqrt().clamp_min(1 / 255)
+    return _rounded(mean), _rounded(std)
+
+
+def _rounded(values: Tensor) -> tuple[float, ...]:
+    return tuple(round(value, 4) for value in values.tolist())
+
+
+def no_split(source: str, split: str, known: Iterable[str], why: str = "") -> ValueError:
+    """Return the error for a split that a source does not have."""
+    reason = f" ({why})" if why else ""
+    return ValueError(f"{source} has no split {split!r}{reason}: it has {', '.join(known)}")
+
+
+def cache_folder(name: str = "") -> Path:
+    """Return our folder for data sets: ``$UNLABELED_DATA``, default ``~/.cache/unlabeled``."""
+    root = os.environ.get("UNLABELED_DATA") or "~/.cache/unlabeled"
+    return Path(root).expanduser() / name
+
+
+def as_labels(values: Any) -> tuple[Tensor, tuple[str, ...]]:
+    """Return labels 0 .. K-1 and the K class names, in sorted order."""
+    names = sorted(set(values))
+    place = {name: number for number, name in enumerate(names)}
+    return torch.tensor([place[value] for value in values]), tuple(str(name) for name in names)
