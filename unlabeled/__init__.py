@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 __all__ = ["embed", "evaluate", "export", "load", "papers", "pretrain"]
 
 _VERBS = {
-    "pretrain": "unlabeled.engine",
+    "pretrain": "unlabeled.pretraining",
     "evaluate": "unlabeled.evaluation",
     "embed": "unlabeled.features",
     "export": "unlabeled.artifacts",

@@ -1,0 +1,54 @@
+# Two commands for a newcomer: `make demo` and `make test`. Needs python3 >= 3.11, pip and git.
+PYTHON ?= python3
+BIN := .venv/bin
+STEMS ?= simclr moco moco_v2 byol swav simsiam barlow_twins
+
+.PHONY: help demo test test-fast learns lint format docs golden bench install install-dev clean
+
+help:  ## show this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: install  ## the whole job on real images: data, pretrain, evaluate, report (under 12 minutes)
+	@scripts/demo.sh
+
+test: install-dev  ## the whole test suite, what CI runs
+	$(BIN)/python -m pytest --durations=15
+
+test-fast: install-dev  ## without the tests that train for minutes
+	$(BIN)/python -m pytest -m "not learns and not slow"
+
+learns: install-dev  ## only the tests that small() recipes learn
+	$(BIN)/python -m pytest -m learns
+
+lint: install-dev  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: install-dev  ## let ruff format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: install  ## render the README's table from the catalog
+	$(BIN)/python -m unlabeled.catalog --render
+
+golden: install-dev  ## accept today's first losses (say why in the commit)
+	$(BIN)/python -m tests.golden_losses
+
+bench: install  ## measure the small recipes with 3 seeds and store the figures: make bench STEMS=simclr
+	@for stem in $(STEMS); do $(BIN)/unlabeled bench $$stem:small --seeds 3 || exit 1; done
+
+install: .venv/installed  ## make .venv with the library
+
+install-dev: .venv/installed-dev  ## and with what the tests need
+
+.venv/installed: pyproject.toml scripts/venv.sh
+	@scripts/venv.sh "$(PYTHON)" .
+	@touch $@
+
+.venv/installed-dev: pyproject.toml scripts/venv.sh
+	@scripts/venv.sh "$(PYTHON)" ".[dev]"
+	@touch $@ .venv/installed
+
+clean:  ## remove .venv and caches; runs/ stays
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache *.egg-info

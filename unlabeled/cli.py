@@ -1,0 +1,491 @@
+"""The command line: each command is a thin call, and loads torch only when it needs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+app = typer.Typer(
+    name="unlabeled",
+    help="Self-supervised learning: from data without labels to an encoder that people can use.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    epilog="Start with `unlabeled pretrain simclr --data photos/`. "
+    "UNLABELED_DEBUG=1 shows the trace of an error.",
+)
+data_app = typer.Typer(
+    help="Data sets: list, get, info.", no_args_is_help=True, rich_markup_mode="markdown"
+)
+app.add_typer(data_app, name="data")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON value and nothing else.")]
+Data = Annotated[
+    str,
+    typer.Option(
+        "--data",
+        help="A folder of images, a .txt/.csv list, .npy/.npz, fashion-mnist, digits, "
+        "torchvision/NAME.",
+    ),
+]
+
+
+def _out(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
+
+
+def _consoles(as_json: bool) -> Console:
+    """With --json the console is silent: standard output carries the JSON alone."""
+    return Console(stderr=as_json, quiet=as_json)
+
+
+def _number(value: float) -> float | int:
+    return int(value) if value == int(value) else value
+
+
+# The list ----------------------------------------------------------------------------------------
+
+
+@app.command(
+    name="list",
+    epilog="`unlabeled list --modality speech`   `unlabeled list --status measured --json`",
+)
+def list_rows(
+    family: Annotated[str | None, typer.Option(help="Only this family.")] = None,
+    modality: Annotated[str | None, typer.Option(help="Only this modality.")] = None,
+    status: Annotated[str | None, typer.Option(help="Only this status.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show the 127 papers: which can be run, what was published, what we measured."""
+    from unlabeled import catalog
+
+    wanted = {"family": family, "modality": modality, "status": status}
+    rows = [
+        row
+        for row in catalog.rows()
+        if all(value is None or row[key] == value for key, value in wanted.items())
+    ]
+    if as_json:
+        _out(rows)
+        return
+    table = Table(header_style="bold", pad_edge=False, box=None)
+    for name in ("id", "stem", "name", "modality", "family", "status", "published", "measured"):
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(
+            *(str(row[key]) for key in ("id", "stem", "name", "modality", "family", "status")),
+            str(row["published"] or ""),
+            str(row["measured"] or ""),
+        )
+    Console().print(table)
+
+
+@app.command(epilog="`unlabeled show simclr`   `unlabeled show moco_v2:paper --json`")
+def show(
+    name: Annotated[str, typer.Argument(help="A stem, or stem:preset.")], as_json: Json = False
+) -> None:
+    """Show a paper's card and its recipes: every field that `key=value` can change."""
+    from dataclasses import asdict
+
+    from unlabeled import catalog
+
+    stem, _, preset = name.partition(":")
+    card = catalog.card(stem)
+    facts: dict[str, Any] = {**asdict(card), "status": catalog.status(stem)}
+    recipes: dict[str, Any] = {}
+    if catalog.module_path(stem) is not None:
+        from unlabeled.recipe import describe, fingerprint
+        from unlabeled.registry import find_recipe
+
+        for each in [preset] if preset else ["small", "paper"]:
+            recipe = find_recipe(f"{stem}:{each}")
+            recipes[each] = {"fingerprint": fingerprint(recipe), "recipe": describe(recipe)}
+    if as_json:
+        _out({**facts, "recipes": recipes})
+        return
+    console = Console()
+    console.print(f"[bold]{card.name}[/bold]: {card.title}", soft_wrap=True)
+    console.print(f"{card.venue}  {card.url}\n{card.summary}\n", soft_wrap=True)
+    for figure in card.published:
+        where = ", ".join(str(part) for part in (figure.data, figure.encoder) if part)
+        console.print(
+            f"  published: {figure.metric} {figure.value} {figure.unit} "
+            f"({where}; {figure.protocol}; {figure.source})",
+            soft_wrap=True,
+        )
+    for deviation in card.deviation:
+        console.print(f"  deviation: {deviation.what} - {deviation.why}", soft_wrap=True)
+    console.print(f"  status: {facts['status']}")
+    for each, recipe_facts in recipes.items():
+        console.print(f"\n[bold]{stem}:{each}[/bold] ({recipe_facts['fingerprint']})")
+        for line in _fields(recipe_facts["recipe"]["options"]):
+            console.print(line, soft_wrap=True, markup=False, highlight=False)
+
+
+def _fields(options: dict[str, Any], prefix: str = "") -> list[str]:
+    """A recipe's fields as the lines ``dotted.key = value``, as overrides name them."""
+    lines = []
+    for key, value in options.items():
+        dotted = f"{prefix}{key}"
+        if isinstance(value, dict) and ("options" in value or "map" in value):
+            kind = str(value.get("make") or value.get("partial") or "").rpartition(":")[2]
+            inner = value.get("options") or value.get("map") or {}
+            if kind in ("_constant", "_linear", "_cosine", "_steps"):
+                given = ", ".join(f"{k}={v}" for k, v in inner.items())
+                lines.append(f"  {dotted} = {kind[1:]}({given})")
+            else:
+                lines.append(f"  {dotted} = {kind}")
+                lines += _fields(inner, f"{dotted}.")
+        elif isinstance(value, dict):
+            lines.append(f"  {dotted} = {value['name'].rpartition(':')[2]}")
+        else:
+            lines.append(f"  {dotted} = {value}")
+    return lines
+
+
+# The main job ------------------------------------------------------------------------------------
+
+
+@app.command(
+    epilog="`unlabeled pretrain simclr --data photos/`   "
+    "`unlabeled pretrain byol:paper --data photos/ --encoder timm/resnet50 --batch-size 256 "
+    "--out runs/byol method.momentum=0.99`",
+)
+def pretrain(
+    recipe: Annotated[str, typer.Argument(help="STEM, STEM:PRESET (small, paper) or file.py:fn.")],
+    changes: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Fields to override.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="As for evaluate; the recipe's own data by default.")
+    ] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="timm/NAME, torchvision/NAME or small.")
+    ] = None,
+    epochs: Annotated[float | None, typer.Option(help="Passes over the data.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Samples a step, over all devices; lr follows.")
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="32-true, bf16-mixed, 16-mixed, or auto.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of weights, order and views.")] = None,
+    init: Annotated[
+        str | None, typer.Option(help="Start from weights: a file, or hub:timm/NAME (network).")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The run folder; continued if unfinished.")] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace what a run in --out holds.")] = False,
+    devices: Annotated[int, typer.Option(help="Devices, or processes on CPU.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """Train an encoder on data without labels; the same command continues a stopped run."""
+    from unlabeled.console import ConsoleReporter, show_log
+    from unlabeled.pretraining import pretrain as run_it
+
+    console = _consoles(as_json)
+    show_log(console)
+    run = run_it(
+        recipe,
+        data=data,
+        encoder=encoder,
+        epochs=epochs,
+        batch_size=batch_size,
+        precision=precision,
+        seed=seed,
+        init=init,
+        out=out,
+        overwrite=overwrite,
+        overrides=_pairs(changes or []),
+        reporter=ConsoleReporter(console),
+        devices=devices,
+    )
+    if as_json:
+        _out({"run": str(run.path), **run.info})
+    else:
+        console.print(
+            f"[green]finished[/green]: {run.path / 'encoder.safetensors'}\n"
+            f"  does it help?   unlabeled evaluate {run.path}\n"
+            f"  use it:         unlabeled embed {run.path} --data FOLDER --out embeddings.npy"
+        )
+
+
+def _pairs(changes: list[str]) -> dict[str, str]:
+    pairs = {}
+    for change in changes:
+        key, equals, value = change.partition("=")
+        if not equals or not key:
+            raise ValueError(f"{change!r} is no key=value pair, such as method.temperature=0.2")
+        pairs[key] = value
+    return pairs
+
+
+@app.command(
+    epilog="`unlabeled evaluate runs/simclr`   "
+    "`unlabeled evaluate timm/resnet18=weights.pt --data photos/ --json`",
+)
+def evaluate(
+    model: Annotated[
+        str, typer.Argument(help="A run, encoder.safetensors, timm/NAME or NAME=WEIGHTS.")
+    ],
+    data: Annotated[str | None, typer.Option(help="Labeled data; the run's own by default.")] = None,
+    protocols: Annotated[str, typer.Option(help="Comma-separated.")] = "knn,linear,fewlabel",
+    supervised: Annotated[
+        bool, typer.Option(help="Also train the same encoder with all labels, as the ceiling.")
+    ] = False,
+    report: Annotated[Path | None, typer.Option(help="Where report.html goes.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Score an encoder beside its floors: raw pixels and the same encoder with random weights."""
+    from unlabeled.console import show_log
+    from unlabeled.evaluation import evaluate_model
+
+    console = _consoles(as_json)
+    show_log(console)
+    scores, page = evaluate_model(
+        model,
+        data=data,
+        protocols=tuple(protocols.split(",")),
+        supervised=supervised,
+        report=report,
+        say=lambda text: console.print(f"  {text}", style="dim", highlight=False),
+    )
+    if as_json:
+        _out(scores.to_json())
+    else:
+        console.print(scores.table())
+        for sentence in scores.sentences():
+            console.print(f"  {sentence}", soft_wrap=True)
+        console.print(f"  report: {page}", soft_wrap=True)
+
+
+@app.command(
+    epilog="`unlabeled embed runs/simclr --data photos/ --out embeddings.parquet`",
+)
+def embed(
+    model: Annotated[
+        str, typer.Argument(help="A run, encoder.safetensors, timm/NAME or NAME=WEIGHTS.")
+    ],
+    data: Data,
+    out: Annotated[Path, typer.Option(help="x.npy, x.csv or x.parquet.")],
+    split: Annotated[str, typer.Option(help="Which split of the data.")] = "all",
+    overwrite: Annotated[bool, typer.Option(help="Replace the file.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Turn every sample into a vector, with its path and label where there are some."""
+    from unlabeled.artifacts import load
+    from unlabeled.console import show_log
+    from unlabeled.data import open_data
+    from unlabeled.features import embed as compute
+    from unlabeled.features import write_features
+
+    console = _consoles(as_json)
+    show_log(console)
+    source = open_data(data)
+    encoder = load(model, data=source).encoder
+    if out.exists() and not overwrite:
+        raise ValueError(f"{out} exists: choose another --out, or --overwrite")
+    features = compute(encoder, source, split=split)
+    write_features(features, out)
+    facts = {"out": str(out), "samples": len(features.x), "dim": features.x.shape[1]}
+    if as_json:
+        _out(facts)
+    else:
+        console.print(f"{facts['samples']:,} vectors of {facts['dim']} numbers: {out}")
+
+
+@app.command(
+    epilog="`unlabeled export runs/simclr --to onnx --out encoder.onnx`",
+)
+def export(
+    model: Annotated[str, typer.Argument(help="A run or encoder.safetensors.")],
+    to: Annotated[str, typer.Option(help="safetensors, timm, torchvision, onnx or pt2.")],
+    out: Annotated[Path | None, typer.Option(help="The file to write.")] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace the file.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write the encoder in another library's own format."""
+    from typing import get_args
+
+    from unlabeled.artifacts import Format
+    from unlabeled.artifacts import export as write
+    from unlabeled.console import show_log
+
+    console = _consoles(as_json)
+    show_log(console)
+    if to not in get_args(Format):
+        raise ValueError(f"--to {to}: there are {', '.join(get_args(Format))}")
+    suffix = {"onnx": "onnx", "pt2": "pt2"}.get(to, "safetensors")
+    folder = Path(model) if Path(model).is_dir() else Path(model).parent
+    path = out if out is not None else folder / f"exported-{to}.{suffix}"
+    written = write(model, path, to=to, overwrite=overwrite)  # type: ignore[arg-type]
+    if as_json:
+        _out({"out": str(written), "to": to})
+    else:
+        console.print(f"{written}")
+
+
+# Data --------------------------------------------------------------------------------------------
+
+
+@data_app.command("list", epilog="`unlabeled data list --json`")
+def data_list(as_json: Json = False) -> None:
+    """Show the data sets that have a name, and where they were found."""
+    from unlabeled.data import known
+
+    rows = [each._asdict() for each in known()]
+    if as_json:
+        _out(rows)
+        return
+    table = Table(header_style="bold", box=None)
+    for name in rows[0]:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*("" if value is None else str(value) for value in row.values()))
+    Console().print(table)
+
+
+@data_app.command("get", epilog="`unlabeled data get fashion-mnist`")
+def data_get(
+    name: Annotated[str, typer.Argument(help="A name of `unlabeled data list`.")],
+    as_json: Json = False,
+) -> None:
+    """Fetch a data set into the cache folder; the only command here that uses the network."""
+    from unlabeled.console import show_log
+    from unlabeled.data import get
+
+    console = _consoles(as_json)
+    show_log(console)
+    place = get(name)
+    if as_json:
+        _out({"name": name, "place": str(place)})
+    else:
+        console.print(f"{name}: {place}")
+
+
+@data_app.command("info", epilog="`unlabeled data info photos/`")
+def data_info(
+    data: Annotated[str, typer.Argument(help="As --data elsewhere.")], as_json: Json = False
+) -> None:
+    """Say what the library sees in some data: samples, channels, size, classes."""
+    from dataclasses import asdict
+
+    from unlabeled.console import show_log
+    from unlabeled.data import open_data
+
+    console = _consoles(as_json)
+    show_log(console)
+    source = open_data(data)
+    facts: dict[str, Any] = {
+        "name": source.name,
+        "train": source.size("train"),
+        "test": source.size("test") if source.classes else None,
+        "classes": list(source.classes) if source.classes else None,
+        **asdict(source.spec()),
+    }
+    if as_json:
+        _out(facts)
+        return
+    for key, value in facts.items():
+        console.print(f"{key:>9}  {value}", soft_wrap=True, highlight=False)
+
+
+# Measuring ---------------------------------------------------------------------------------------
+
+
+@app.command(epilog="`unlabeled bench simclr --seeds 3`")
+def bench(
+    name: Annotated[str, typer.Argument(help="STEM or STEM:PRESET.")],
+    changes: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Not stored if given.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Runs with seeds 0, 1, ...")] = 3,
+    out: Annotated[Path | None, typer.Option(help="Where the runs go.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Train and evaluate a recipe with several seeds and store the figures in the catalog."""
+    from unlabeled.bench import bench as measure
+    from unlabeled.console import show_log
+
+    console = _consoles(as_json)
+    show_log(console)
+    result, path = measure(
+        name,
+        seeds=seeds,
+        out=out,
+        overrides=_pairs(changes or []),
+        say=lambda text: console.print(text, highlight=False, soft_wrap=True),
+    )
+    if as_json:
+        _out(result)
+    else:
+        console.print(f"stored in {path}" if path is not None else "not stored: fields were changed")
+
+
+@app.command(epilog="`unlabeled doctor --json`")
+def doctor(as_json: Json = False) -> None:
+    """Say what this machine has: versions, cores, bf16, GPU, data sets, optional packages."""
+    from unlabeled.doctor import examine
+
+    checks = examine()
+    if as_json:
+        _out(checks)
+        return
+    console = Console()
+    for check in checks:
+        mark = "[green]ok  [/green]" if check["ok"] else "[yellow]note[/yellow]"
+        console.print(f"{mark} {check['what']}: {check['says']}", soft_wrap=True, highlight=False)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; every error ends in one line and a non-zero exit status."""
+    import click
+
+    complain = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+    try:
+        status = app(args=arguments, standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        complain.print("stopped")
+        sys.exit(130)
+    except BrokenPipeError:
+        # the reader (head, less) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        if os.environ.get("UNLABELED_DEBUG"):
+            raise
+        sys.exit(_complain(error, complain.print))
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _complain(error: Exception, say: Callable[[str], None]) -> int:
+    known = isinstance(error, ValueError | OSError | RuntimeError | ImportError | MemoryError)
+    if "torch" in sys.modules:
+        from unlabeled.console import explain
+
+        text = explain(error)
+    else:
+        text = " ".join(str(error).split()) or type(error).__name__
+    if known:
+        say(f"error: {text}")
+    else:
+        say(
+            f"internal error: {type(error).__name__}: {text} "
+            "(a fault of ours: UNLABELED_DEBUG=1 shows the trace to report)"
+        )
+    return 130 if type(error).__name__ == "Interrupted" else 1
+
+
+if __name__ == "__main__":
+    main()

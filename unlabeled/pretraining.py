@@ -1,0 +1,412 @@
+"""pretrain(): from a recipe's name and some data to a finished run folder."""
+
+from __future__ import annotations
+
+import logging
+import math
+import platform
+import shutil
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from lightning import Trainer
+from lightning.pytorch.callbacks import Callback
+
+from unlabeled.artifacts import Run, environment, save_encoder, write_json
+from unlabeled.data import open_data
+from unlabeled.data.source import DataSource
+from unlabeled.engine import Pretraining
+from unlabeled.evaluators.labelfree import effective_rank
+from unlabeled.monitor import Checkpoints, Epochs, Health, Interrupted, Speed
+from unlabeled.nn.norms import global_batchnorm
+from unlabeled.recipe import Recipe, describe, fingerprint, override
+from unlabeled.registry import find_recipe
+
+LOG = logging.getLogger("unlabeled")
+
+
+class Reporter(Protocol):
+    """Who is told how a run goes; the command line draws it."""
+
+    def started(self, plan: Plan) -> None:
+        """Say what will be done."""
+
+    def callback(self) -> Callback | None:
+        """Return the callback that draws progress."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A run before it starts: the recipe in use, and what was fitted to the data or overridden."""
+
+    name: str
+    recipe: Recipe
+    steps: int
+    epoch_steps: int
+    fitted: tuple[str, ...]
+    overrides: Mapping[str, Any]
+    out: Path
+
+
+def pretrain(
+    recipe: str | Recipe,
+    *,
+    data: str | DataSource | None = None,
+    encoder: str | None = None,
+    epochs: float | None = None,
+    batch_size: int | None = None,
+    precision: str | None = None,
+    seed: int | None = None,
+    init: str | None = None,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    overrides: Mapping[str, Any] | None = None,
+    reporter: Reporter | None = None,
+    checkpoint_seconds: float = 60.0,
+    **trainer: Any,
+) -> Run:
+    """Train an encoder without labels and return its run folder.
+
+    A folder ``out`` that holds the same, unfinished run is continued from its last checkpoint:
+    on CPU to the very weights that an unbroken run has. A finished run is never overwritten
+    unless ``overwrite`` says so.
+
+    Args:
+        recipe: ``stem``, ``stem:preset``, ``file.py:function``, or a Recipe.
+        data: a DataSource, or a text that `unlabeled.data.open_data` understands.
+        encoder: a name that `unlabeled.encoders.image.image_encoder` understands.
+        init: weights to start from: a file or ``hub:timm/NAME``.
+        out: the run folder; ``runs/NAME-DATA`` by default.
+        overrides: dotted fields of the recipe, ``{"method.temperature": 0.2}``.
+        trainer: goes to ``lightning.Trainer`` untouched (devices, strategy, logger ...).
+
+    Raises:
+        ValueError: an unknown name or field, or a folder that holds something else.
+        Interrupted: SIGINT or SIGTERM; the state is saved.
+        NonFinite, Collapse: training cannot go on; the message says what to try.
+    """
+    plan = make_plan(
+        recipe,
+        data=data,
+        encoder=encoder,
+        epochs=epochs,
+        batch_size=batch_size,
+        precision=precision,
+        seed=seed,
+        init=init,
+        out=out,
+        overrides=overrides,
+    )
+    run = _open_run(plan, overwrite=overwrite)
+    if reporter is not None:
+        reporter.started(plan)
+    _train(plan, run, init, reporter, checkpoint_seconds, trainer)
+    return run
+
+
+def make_plan(
+    recipe: str | Recipe,
+    *,
+    data: str | DataSource | None = None,
+    encoder: str | None = None,
+    epochs: float | None = None,
+    batch_size: int | None = None,
+    precision: str | None = None,
+    seed: int | None = None,
+    init: str | None = None,
+    out: str | Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Plan:
+    """Fit a recipe to the data and apply what the user changed; nothing is written."""
+    name = recipe if isinstance(recipe, str) else "recipe"
+    chosen = find_recipe(recipe) if isinstance(recipe, str) else recipe
+    if isinstance(recipe, str) and ":" not in recipe:
+        name = f"{recipe}:small"
+    changes: dict[str, Any] = {
+        key: value
+        for key, value in {
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "precision": precision,
+            "seed": seed,
+            **(overrides or {}),
+        }.items()
+        if value is not None
+    }
+    fitted: tuple[str, ...] = ()
+    if data is not None:
+        source = open_data(data) if isinstance(data, str) else data
+        chosen, fitted = fit_to_data(chosen, source, fixed=changes)
+    if encoder is not None:
+        from unlabeled.encoders.image import image_encoder
+
+        chosen = replace(chosen, encoder=image_encoder(encoder))
+    chosen = override(chosen, changes)
+    chosen = replace(chosen.fitted(), precision=resolve_precision(chosen.precision))
+    shown = {
+        key: value
+        for key, value in {**changes, "data": data, "encoder": encoder, "init": init}.items()
+        if value is not None
+    }
+    samples = chosen.data.size("train")
+    if samples < 2 * chosen.accumulate or samples < chosen.batch_size:
+        raise ValueError(
+            f"batch_size {chosen.batch_size} is larger than the {samples} training samples of "
+            f"{chosen.data.name}: use --batch-size {max(2, samples // 2)} or less"
+        )
+    epoch_steps = samples // chosen.batch_size
+    steps = max(1, round(chosen.epochs * epoch_steps))
+    steps = steps if chosen.steps is None else min(steps, chosen.steps)
+    where = Path(out) if out is not None else _default_out(name, chosen.data.name)
+    return Plan(
+        name=name,
+        recipe=chosen,
+        steps=steps,
+        epoch_steps=epoch_steps,
+        fitted=fitted,
+        overrides={key: str(value) for key, value in shown.items()},
+        out=where,
+    )
+
+
+def fit_to_data(
+    recipe: Recipe, data: DataSource, *, fixed: Mapping[str, Any]
+) -> tuple[Recipe, tuple[str, ...]]:
+    """Put other data into a recipe, keeping its number of optimizer steps; say what changed.
+
+    Fields in ``fixed`` are the user's and stay. Few samples get a smaller batch: at least four
+    steps an epoch, so that an epoch remains a pass over the data in random order.
+    """
+    samples = data.size("train")
+    if samples < 2:
+        raise ValueError(f"{data.name} has {samples} training sample: at least 2 are needed")
+    notes = []
+    batch_size = int(fixed.get("batch_size", recipe.batch_size))
+    if "batch_size" not in fixed and samples < 4 * batch_size:
+        batch_size = max(2, min(samples, 2 ** int(math.log2(max(2, samples / 4)))))
+        notes.append(f"batch_size {batch_size} ({samples:,} samples; lr follows)")
+    epochs = recipe.epochs
+    if "epochs" not in fixed and "steps" not in fixed:
+        # as many images as the recipe sees on its own data, but at least 10 passes, at most 1,000
+        planned = recipe.epochs * (recipe.data.size("train") // recipe.batch_size)
+        epochs = planned / max(1, samples // batch_size)
+        if epochs > recipe.epochs:
+            epochs = float(min(1000, max(10, math.ceil(epochs))))
+            notes.append(f"epochs {epochs:g} ({round(planned)} steps, as the recipe has)")
+        else:
+            epochs = recipe.epochs
+    fitted = replace(recipe, data=data, batch_size=batch_size, epochs=epochs)
+    return fitted, tuple(notes)
+
+
+def resolve_precision(precision: str) -> str:
+    """Turn "auto" into bf16-mixed where the hardware computes in it, else 32-true."""
+    if precision != "auto":
+        return precision
+    if torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
+    return "bf16-mixed" if _cpu_has_bf16() else "32-true"
+
+
+def _cpu_has_bf16() -> bool:
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return platform.machine() == "x86_64" and ("avx512_bf16" in flags or "amx_bf16" in flags)
+
+
+def _default_out(name: str, data: str) -> Path:
+    stem = name.replace(":", "-").replace("/", "_").removesuffix(".py")
+    return Path("runs") / f"{stem}-{Path(data).name}"
+
+
+# The folder --------------------------------------------------------------------------------------
+
+
+def _open_run(plan: Plan, *, overwrite: bool) -> Run:
+    """Make the folder, or find the unfinished run in it; never touch anything else."""
+    run, mark = Run(plan.out), fingerprint(plan.recipe)
+    if run.started:
+        if run.finished and not overwrite:
+            raise ValueError(
+                f"{plan.out} holds a finished run of {run.name}: choose another --out, or "
+                "--overwrite to train it again"
+            )
+        if not run.finished and run.info["fingerprint"] == mark and not overwrite:
+            return run
+        if not overwrite:
+            raise ValueError(
+                f"{plan.out} holds an unfinished run of another recipe "
+                f"({_difference(run.info['recipe'], describe(plan.recipe))}): repeat its command "
+                "to finish it, choose another --out, or --overwrite"
+            )
+        shutil.rmtree(plan.out)
+    elif plan.out.exists() and any(plan.out.iterdir() if plan.out.is_dir() else [plan.out]):
+        raise ValueError(f"{plan.out} exists and is no run folder: choose another --out")
+    try:
+        (plan.out / "checkpoints").mkdir(parents=True)
+        write_json(plan.out / "environment.json", environment())
+        facts = {
+            "name": plan.name,
+            "overrides": dict(plan.overrides),
+            "fingerprint": mark,
+            "recipe": describe(plan.recipe),
+        }
+        write_json(plan.out / "recipe.json", facts)
+    except OSError as error:
+        raise ValueError(f"cannot write to {plan.out} ({error.strerror}): choose another --out") from (
+            error
+        )
+    return Run(plan.out)
+
+
+def _difference(old: Any, new: Any, place: str = "") -> str:
+    """Name the first field in which two descriptions differ."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in [*old, *(key for key in new if key not in old)]:
+            if old.get(key) != new.get(key):
+                inner = place if key in ("options", "map") else f"{place}.{key}".lstrip(".")
+                return _difference(old.get(key), new.get(key), inner)
+    return f"{place}: {old} there, {new} here"
+
+
+def _checkpoint(run: Run) -> Path | None:
+    """The newest checkpoint that can be read."""
+    for name in ("last.ckpt", "previous.ckpt"):
+        path = run.checkpoints / name
+        if not path.exists():
+            continue
+        try:
+            torch.load(path, map_location="meta", weights_only=False, mmap=True)
+        except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+            reason = str(error).splitlines()[0]
+            LOG.warning("%s cannot be read (%s): falling back to the one before", path, reason)
+            continue
+        return path
+    return None
+
+
+# The training ------------------------------------------------------------------------------------
+
+
+def _train(
+    plan: Plan,
+    run: Run,
+    init: str | None,
+    reporter: Reporter | None,
+    checkpoint_seconds: float,
+    options: Mapping[str, Any],
+) -> None:
+    recipe = plan.recipe
+    torch.manual_seed(recipe.seed)
+    method = recipe.build()
+    if init is not None:
+        from unlabeled.encoders.image import init_weights
+
+        report = init_weights(method.encoder, init)  # type: ignore[arg-type]
+        LOG.info("%s", report)
+    if recipe.sync_batchnorm:
+        global_batchnorm(method)
+    method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    module = Pretraining(method, recipe, steps=plan.steps, epoch_steps=plan.epoch_steps)
+    checkpoints = Checkpoints(
+        run.checkpoints, seconds=checkpoint_seconds, accumulate=recipe.accumulate
+    )
+    micro_steps = plan.epoch_steps * recipe.accumulate
+    callbacks: list[Callback] = [
+        Speed(batch_size=recipe.batch_size, accumulate=recipe.accumulate),
+        Health(every=max(1, min(50, micro_steps)), patience=200),
+        Epochs(partial(_keep_best, run=run), steps=micro_steps),
+    ]
+    drawn = reporter.callback() if reporter is not None else None
+    callbacks += [drawn] if drawn is not None else []
+    callbacks.append(checkpoints)  # last: what the others log for a step is in its checkpoint
+    with warnings.catch_warnings():
+        # the run is one long Lightning epoch, read ahead by a thread: these do not apply
+        for message in (".*does not have many workers.*", ".*not resumable.*", ".*sync_dist.*"):
+            warnings.filterwarnings("ignore", message)
+        warnings.filterwarnings("ignore", ".*lr_scheduler.*")
+        fitter = Trainer(**_trainer_options(plan, run, callbacks, options))
+        found = _checkpoint(run)
+        fitter.fit(module, ckpt_path=found, weights_only=False if found else None)
+    if fitter.is_global_zero:
+        _finish(plan, run, module, fitter)
+
+
+def _trainer_options(
+    plan: Plan, run: Run, callbacks: Sequence[Callback], options: Mapping[str, Any]
+) -> dict[str, Any]:
+    recipe = plan.recipe
+    given = dict(options)
+    callbacks = [*callbacks, *given.pop("callbacks", [])]
+    defaults: dict[str, Any] = {
+        "default_root_dir": run.path,
+        "accelerator": "auto",
+        "devices": 1,
+        "precision": recipe.precision,
+        "max_epochs": 1,
+        "accumulate_grad_batches": recipe.accumulate,
+        "use_distributed_sampler": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "log_every_n_steps": max(1, min(10, plan.steps // 50)),
+        "num_sanity_val_steps": 0,
+    }
+    if len(recipe.optim if isinstance(recipe.optim, Mapping) else [1]) == 1:
+        defaults["gradient_clip_val"] = recipe.clip
+    if "logger" not in given:
+        defaults["logger"] = _loggers(run)
+    return {**defaults, **given, "callbacks": callbacks}
+
+
+def _loggers(run: Run) -> list[Any]:
+    from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+
+    folder = run.path / "logs"
+    used = [int(path.name) for path in folder.glob("*") if path.name.isdigit()]
+    attempt = str(max(used, default=-1) + 1)
+    return [
+        CSVLogger(run.path, name="logs", version=attempt, flush_logs_every_n_steps=20),
+        TensorBoardLogger(run.path, name="logs", version=attempt),
+    ]
+
+
+def _keep_best(trainer: Trainer, module: Any, epoch: int, *, run: Run) -> None:
+    """Keep the weights with the highest effective rank of plain training images (RankMe)."""
+    data, spec = module.recipe.data, module.recipe.views.spec
+    count = min(2048, data.size("train"))
+    places = [int(i * data.size("train") / count) for i in range(count)]
+    raw = module.transfer_batch_to_device(data.split("train").__getitems__(places), module.device, 0)
+    encoder = module.method.encoder
+    modes = [(part, part.training) for part in encoder.modules()]
+    encoder.eval()
+    with torch.inference_mode():
+        x = data.prepare(spec)(raw)
+        rank = effective_rank(torch.cat([encoder(part).float() for part in x.split(256)]))
+    for part, mode in modes:
+        part.training = mode
+    module.log("health/rank_plain", rank, batch_size=1)
+    path = run.checkpoints / "best.json"
+    from unlabeled.artifacts import read_json
+
+    if trainer.is_global_zero and rank > read_json(path).get("rank", 0.0):
+        part_path = run.checkpoints / "best.part"
+        torch.save(encoder.state_dict(), part_path)
+        part_path.replace(run.checkpoints / "best.ckpt")
+        write_json(path, {"rank": rank, "epoch": epoch, "rule": "effective rank of plain images"})
+
+
+def _finish(plan: Plan, run: Run, module: Pretraining, trainer: Trainer) -> None:
+    encoder = module.method.encoder
+    save_encoder(encoder, plan.recipe.encoder, run.path, name=plan.name)  # type: ignore[arg-type]
+    write_json(run.path / "status.json", {"finished": True, "steps": plan.steps})
+
+
+__all__ = ["Interrupted", "Plan", "Reporter", "fit_to_data", "make_plan", "pretrain"]
