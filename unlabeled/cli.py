@@ -83,8 +83,8 @@ def list_rows(
     for row in rows:
         table.add_row(
             *(str(row[key]) for key in ("id", "stem", "name", "modality", "family", "status")),
-            str(row["published"] or ""),
-            str(row["measured"] or ""),
+            catalog.published_text(catalog.card(row["stem"])),
+            "; ".join(map(catalog.measured_text, catalog.results(row["stem"]).values())),
         )
     Console().print(table)
 
