@@ -1,0 +1,56 @@
+import math
+
+import pytest
+
+from unlabeled.schedule import Clock, constant, cosine, linear, steps
+
+
+def at(step: int, total: int = 100, epoch: int = 10) -> Clock:
+    return Clock(step, total, epoch)
+
+
+def test_clock_counts_progress_and_epochs():
+    assert at(25).progress == 0.25
+    assert at(25).epoch == 2.5
+
+
+def test_constant():
+    assert constant(0.3)(at(0)) == constant(0.3)(at(99)) == 0.3
+
+
+def test_linear_over_the_run_and_over_epochs():
+    assert linear(1.0, 3.0)(at(50)) == 2.0
+    assert linear(0.04, 0.07, epochs=3)(at(15)) == pytest.approx(0.055)
+    assert linear(0.04, 0.07, epochs=3)(at(80)) == 0.07
+
+
+def test_cosine_has_the_closed_form_of_byols_momentum():
+    momentum = cosine(0.996, 1.0)
+    values = [momentum(at(step)) for step in (0, 25, 50, 100)]
+    assert values == pytest.approx([0.996, 0.996586, 0.998, 1.0], abs=1e-6)
+
+
+def test_cosine_warms_up_in_a_straight_line_and_ends_at_its_end():
+    rate = cosine(1.0, 0.1, warmup=1)
+    assert rate(at(0)) == 0.0
+    assert rate(at(5)) == pytest.approx(0.5)
+    assert rate(at(10)) == pytest.approx(1.0)
+    assert rate(at(55)) == pytest.approx((1.0 + 0.1) / 2)
+    assert rate(at(100)) == pytest.approx(0.1)
+    assert cosine(1.0, warmup=1, warmup_from=0.4)(at(0)) == 0.4
+
+
+def test_a_warmup_longer_than_a_tenth_of_the_run_is_cut():
+    assert cosine(1.0, warmup=10)(at(10)) == pytest.approx(1.0)
+
+
+def test_steps_drop_at_shares_of_the_run():
+    rate = steps(1.0, at=(0.6, 0.8))
+    assert [rate(at(step)) for step in (0, 59, 60, 80)] == pytest.approx([1, 1, 0.1, 0.01])
+
+
+def test_cosine_never_rises_again():
+    rate = cosine(1.0, warmup=1)
+    values = [rate(at(step)) for step in range(10, 101)]
+    assert all(a >= b for a, b in zip(values, values[1:], strict=False))
+    assert math.isclose(values[-1], 0.0, abs_tol=1e-12)
