@@ -44,7 +44,11 @@ class ImageSource(DataSource):
         """Return the function that resizes and normalizes, with nothing random."""
         from unlabeled.views.image import Plain  # views sit above data: no import at the top
 
-        return Plain(spec)
+        return Plain(spec=spec)
+
+    def at(self, side: int) -> ImageSource:
+        """Return the source for an encoder that takes ``side`` pixels: files are decoded to it."""
+        return self
 
     def side(self, images: Tensor | list[Tensor]) -> int:
         """Return the recommended side for an encoder: the images' shorter one, at most 224."""
