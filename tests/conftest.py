@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 
-os.environ.setdefault("UNLABELED_DATA", os.path.expanduser("~/.cache/unlabeled"))
+# tests run side by side, one thread each; spinning thread pools would slow each other down
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import pytest
 import torch
+
+torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)

@@ -449,6 +449,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line; every error ends in one line and a non-zero exit status."""
     import click
 
+    # torch's thread pool spins while it waits; beside another busy process that made a step on
+    # two cores 50 times slower than sleeping does, and sleeping costs nothing that could be seen
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     complain = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
     try:
         status = app(args=arguments, standalone_mode=False)

@@ -82,7 +82,7 @@ class LiveProgress(Callback):
             return
         self._shown = now
         clock = module.method.clock  # type: ignore[union-attr]
-        line = self._line(trainer)
+        line = self._line(trainer, left=total - batch_idx - 1)
         if self._bar is not None:
             self._bar.update(
                 self._task, total=total, completed=batch_idx + 1, epoch=clock.epoch, line=line
@@ -94,7 +94,7 @@ class LiveProgress(Callback):
                 soft_wrap=True,
             )
 
-    def _line(self, trainer: Trainer) -> str:
+    def _line(self, trainer: Trainer, *, left: int) -> str:
         values = trainer.callback_metrics
         parts = [
             f"{name.removeprefix('loss/')} {value.item():.3f}"
@@ -104,10 +104,10 @@ class LiveProgress(Callback):
         parts.append(f"lr {trainer.optimizers[0].param_groups[0]['lr']:.2g}")
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, Speed) and callback.rate:
-                left = (trainer.num_training_batches - trainer.global_step) * callback.micro
                 parts.append(f"{callback.rate:,.0f}/s, {callback.wait:.0%} waiting for data")
                 if self._bar is None:
-                    parts.append(f"{left / callback.rate / 60:.1f} min left")
+                    minutes = left * callback.micro / callback.rate / 60
+                    parts.append(f"{minutes:.1f} min left")
             elif isinstance(callback, Health) and callback.std == callback.std:
                 parts.append(f"std {callback.std:.2f} rank {callback.rank:.1f}")
         if "knn/top1" in values:

@@ -72,7 +72,7 @@ class Checkpoints(Callback):
         last = self.folder / "last.ckpt"
         part = self.folder / "last.part"
         try:
-            trainer.save_checkpoint(part)
+            trainer.save_checkpoint(part, weights_only=False)
             if trainer.is_global_zero:
                 with part.open("rb+") as file:
                     os.fsync(file.fileno())
