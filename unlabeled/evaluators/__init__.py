@@ -1,0 +1,1 @@
+"""Evaluators: what an encoder is worth, each with the id of its protocol."""
