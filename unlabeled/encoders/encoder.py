@@ -11,25 +11,31 @@ from torch import Tensor, nn
 class Encoder(nn.Module, ABC):
     """``encoder(x) = pool(local(x))``: local features and one vector a sample.
 
-    ``dim`` is the width of both; ``prefix`` the number of leading tokens of ``local`` that are
-    no positions (a class token, registers). ``spec`` says what input the encoder takes, for
-    images an ``ImageSpec``.
+    ``dim`` is the width of both (``local_dim`` that of ``local``, which differs only in networks
+    that pool through a hidden layer, such as VGG and MobileNetV3); ``prefix`` the number of
+    leading tokens of ``local`` that are no positions (a class token, registers). ``spec`` says
+    what input the encoder takes, for images an ``ImageSpec``.
     """
 
     dim: int
     prefix: int = 0
     spec: Any
 
+    @property
+    def local_dim(self) -> int:
+        """Width of ``local``; ``dim`` unless an encoder says otherwise."""
+        return self.dim
+
     @abstractmethod
     def local(self, x: Any) -> Tensor:
-        """[B, N, dim]: one feature a position, token, frame or node."""
+        """[B, N, local_dim]: one feature a position, token, frame or node."""
 
     @abstractmethod
     def pool(self, local: Tensor) -> Tensor:
-        """[B, N, dim] -> [B, dim]."""
+        """[B, N, local_dim] -> [B, dim]."""
 
     def maps(self, x: Any) -> Tensor:
-        """[B, dim, H, W]: the local features on their grid; for encoders that have one."""
+        """[B, local_dim, H, W]: the local features on their grid; for encoders that have one."""
         raise ValueError(f"{type(self).__name__} has no grid of positions: use local(x)")
 
     def forward(self, x: Any) -> Tensor:
