@@ -112,6 +112,10 @@ class Augment:
         for name in ("brightness", "contrast", "saturation"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}: give a strength of at least 0")
+        if not 0 <= self.solarize_threshold <= 1:
+            raise ValueError(
+                f"solarize_threshold is {self.solarize_threshold}: give a value in [0, 1]"
+            )
         if not 0 <= self.hue <= 0.5:
             raise ValueError(f"hue is {self.hue}: give turns in [0, 0.5]")
         if self.size is not None and self.size < 2:
@@ -153,6 +157,11 @@ class Augment:
 
     def draw(self, images: Images, generator: SampleGenerator) -> Parameters:
         """Draw all that is random, on the images' device; only their heights and widths count."""
+        if len(generator) != len(images):
+            raise ValueError(
+                f"generator holds {len(generator)} streams, batch {len(images)} images: "
+                "make it of the batch's index"
+            )
         numbers = generator.uniform(BOX_NUMBERS + 14)
         box = draw_boxes(
             sides(images, numbers.device),

@@ -104,9 +104,9 @@ def _by_matrices(
     count, channels, height, width = images.shape
     reach = 2 if interpolation == "bicubic" else 1
     top, left, tall, wide = box.double().unbind(1)
-    down = _weights(top, tall, side=height, size=size, reach=reach)
-    across = _weights(left, wide, side=width, size=size, reach=reach)
-    across = torch.where(flip[:, None, None], across.flip(1), across)
+    still = torch.zeros_like(flip)
+    down = _weights(top, tall, side=height, size=size, reach=reach, flip=still)
+    across = _weights(left, wide, side=width, size=size, reach=reach, flip=flip)
     if images.dtype == torch.uint8:
         down.mul_(1 / 255)
     with torch.autocast(images.device.type, enabled=False):
@@ -115,14 +115,17 @@ def _by_matrices(
         return torch.matmul(down[:, None], rows.view(count, channels, height, size))
 
 
-def _weights(start: Tensor, length: Tensor, *, side: int, size: int, reach: int) -> Tensor:
+def _weights(
+    start: Tensor, length: Tensor, *, side: int, size: int, reach: int, flip: Tensor
+) -> Tensor:
     """[B, size, side]: the normalized filter of each output pixel over the side's pixels."""
     step = (length / size)[:, None, None]
     support = step.clamp(min=1) * reach
     # the number of taps follows from the shapes alone, so that a batch cannot change a sample
     taps = 2 * math.ceil(reach * max(1.0, side / size)) + 1
-    output = torch.arange(size, dtype=torch.float64, device=start.device)
-    center = (output + 0.5)[None, :, None] * step
+    output = torch.arange(size, dtype=torch.float64, device=start.device) + 0.5
+    output = torch.where(flip[:, None], size - output, output)
+    center = output[:, :, None] * step
     first = (center - support + 0.5).floor()
     place = first + torch.arange(taps, device=start.device)
     weight = _kernel((place + 0.5 - center).mul_(reach).div_(support), reach)
@@ -139,8 +142,9 @@ def _kernel(distance: Tensor, reach: int) -> Tensor:
     if reach == 1:
         return (1 - away).clamp_(min=0)
     near = (1.5 * away - 2.5) * away * away + 1
+    away.clamp_(max=2)  # where the outer branch ends in zero
     far = ((-0.5 * away + 2.5) * away - 4) * away + 2
-    return torch.where(away < 1, near, torch.where(away < 2, far, 0.0))
+    return torch.where(away < 1, near, far)
 
 
 def _one_by_one(
