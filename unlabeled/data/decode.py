@@ -1,4 +1,8 @@
-"""Image files to tensors: any mode, depth and number of bands, at no more than the wanted size."""
+"""Image files to tensors: any mode, depth and number of bands, at no more than the wanted size.
+
+All in NumPy and Pillow, which stay in the thread that calls them: PyTorch would start threads of
+its own in each.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,6 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
-from torch.nn import functional as F
 
 SUFFIXES = frozenset(
     (
@@ -41,7 +44,7 @@ _TURNS = {  # EXIF orientation -> flips of (height, width) and whether to transp
     6: (True, (2,)), 7: (True, (1, 2)), 8: (True, (1,)),
 }  # fmt: skip
 _SAMPLES_PER_PIXEL, _EXTRA_SAMPLES = 277, 338
-_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's
 
 
 class Header(NamedTuple):
@@ -92,7 +95,7 @@ def read_image(path: str, target: Target) -> Tensor:
     """
     suffix = os.path.splitext(path)[1].lower()
     if suffix == ".npy":
-        return _from_array(np.load(path, allow_pickle=False), target)
+        return _tensor(_from_array(np.load(path, allow_pickle=False), target))
     try:
         with Image.open(path) as image:
             if not (suffix in TIFF_SUFFIXES and _many_bands(image)):
@@ -100,14 +103,14 @@ def read_image(path: str, target: Target) -> Tensor:
     except UnidentifiedImageError:
         if suffix not in TIFF_SUFFIXES:
             raise
-    return _from_array(_read_tiff(path), target)
+    return _tensor(_from_array(_read_tiff(path), target))
 
 
 def from_pil(image: Image.Image, target: Target) -> Tensor:
     """Bring an open Pillow image to [C, H, W] of the target's form."""
     turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
     if _kind(image.mode) != "byte":
-        return _turned(_from_array(np.asarray(image), target), turn)
+        return _tensor(_from_array(np.asarray(image), target), turn)
     if target.side is not None:  # JPEG only: decode at 1/2, 1/4 or 1/8
         image.draft("L" if target.channels == 1 else "RGB", (target.side, target.side))
     if image.mode in ("P", "PA"):
@@ -125,9 +128,9 @@ def from_pil(image: Image.Image, target: Target) -> Tensor:
         image = image.resize(size[::-1], bilinear, box=box, reducing_gap=2.0)
     elif size != (image.height, image.width):
         image = image.crop(box)
-    pixels = np.array(_in_mode(image, target.channels))
-    tensor = torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1).contiguous()
-    return _turned(tensor / 255 if target.deep else tensor, turn)
+    pixels = np.asarray(_in_mode(image, target.channels))
+    pixels = pixels.reshape(*pixels.shape[:2], -1).transpose(2, 0, 1)
+    return _tensor(pixels / np.float32(255) if target.deep else pixels, turn)
 
 
 def _in_mode(image: Image.Image, channels: int) -> Image.Image:
@@ -141,11 +144,11 @@ def _in_mode(image: Image.Image, channels: int) -> Image.Image:
     return image if image.mode == mode else image.convert(mode)
 
 
-def _turned(tensor: Tensor, turn: tuple[bool, tuple[int, ...]] | None) -> Tensor:
-    if turn is None:
-        return tensor
-    transpose, flips = turn
-    return (tensor.mT if transpose else tensor).flip(flips).contiguous()
+def _tensor(pixels: NDArray[Any], turn: tuple[bool, tuple[int, ...]] | None = None) -> Tensor:
+    if turn is not None:
+        transpose, flips = turn
+        pixels = np.flip(pixels.swapaxes(1, 2) if transpose else pixels, flips)
+    return torch.from_numpy(np.array(pixels, order="C"))
 
 
 def middle(height: int, width: int) -> tuple[int, int, int, int]:
@@ -242,7 +245,7 @@ def read_peak(path: str) -> float:
     return float(_read_tiff(path).max())
 
 
-def _from_array(array: NDArray[Any], target: Target) -> Tensor:
+def _from_array(array: NDArray[Any], target: Target) -> NDArray[Any]:
     bands, *_ = _axes(array.shape)
     if array.ndim == 2:
         array = array[None]
@@ -256,26 +259,26 @@ def _from_array(array: NDArray[Any], target: Target) -> Tensor:
         raise ValueError(f"holds values from {low:g} to {high:g}, outside [0, {peak:g}]")
     top, left, height, width = middle(*array.shape[1:])
     part = array[:, top : top + height, left : left + width]
-    image = _with_bands(torch.from_numpy(part.astype(np.float32) / np.float32(peak)), target)
+    image = _with_bands(part.astype(np.float32) / np.float32(peak), target.channels)
     size = shrunk(height, width, target.side)
     if size != (height, width):
-        options = {"mode": "bilinear", "antialias": True, "align_corners": False}
-        image = F.interpolate(image[None], size=size, **options)[0].clamp(0, 1)  # type: ignore[arg-type]
-    return image if target.deep else (image * 255).round().byte()
+        bilinear = Image.Resampling.BILINEAR
+        small = [Image.fromarray(band).resize(size[::-1], bilinear) for band in image]
+        image = np.stack([np.asarray(band) for band in small]).clip(0, 1)
+    return image if target.deep else np.rint(image * 255).astype(np.uint8)
 
 
-def _with_bands(image: Tensor, target: Target) -> Tensor:
-    bands, channels = len(image), target.channels
+def _with_bands(image: NDArray[Any], channels: int) -> NDArray[Any]:
+    bands = len(image)
     if bands == channels:
         return image
     if bands == 1:
-        return image.expand(channels, -1, -1)
+        return image.repeat(channels, axis=0)
     if channels == 3 and bands > 3:
         return image[:3]
-    if channels == 1 and bands == 3:
-        return (image * torch.tensor(_LUMA)[:, None, None]).sum(0, keepdim=True)
     if channels == 1:
-        return image.mean(0, keepdim=True)
+        weights = LUMA if bands == 3 else None
+        return np.average(image, axis=0, weights=weights, keepdims=True).astype(np.float32)
     raise ValueError(f"has {bands} channels, {channels} are wanted")
 
 

@@ -24,7 +24,7 @@ from unlabeled.data.decode import (
     read_peak,
     reason,
 )
-from unlabeled.data.images import log, spread
+from unlabeled.data.images import log, spread, stacked
 from unlabeled.method import Batch
 
 CHECK_ALL = 20_000
@@ -268,9 +268,8 @@ class FileSamples:
                     raise ValueError(f"{self.store.faults.source}: no file of it can be read")
                 image = self.store.read([self.places[taken[row]]])[0]
             images.append(image)
-        alike = len({image.shape for image in images}) == 1
         batch = Batch(
-            views=[torch.stack(images) if alike else images],
+            views=[stacked(images)],
             index=torch.as_tensor(places, dtype=torch.int64),
             path=[self.store.full_path(self.places[place]) for place in taken],
         )

@@ -10,7 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from unlabeled.data.source import DataSource, ImageSpec, Samples
@@ -81,6 +83,7 @@ class ArraySamples:
         if label is not None and len(label) != len(images):
             raise ValueError(f"{len(images)} images but {len(label)} labels: give one an image")
         self.images = images
+        self._pixels = images.numpy()
         self.label = None if label is None else label.long()
         self.path = path
 
@@ -88,9 +91,10 @@ class ArraySamples:
         return len(self.images)
 
     def __getitems__(self, places: list[int]) -> Batch:
-        """Read the images at ``places`` with one index_select."""
+        """Read the images at ``places`` with one gather, by NumPy as in `stacked`."""
         index = torch.as_tensor(places, dtype=torch.int64)
-        batch = Batch(views=[self.images.index_select(0, index)], index=index)
+        images = torch.from_numpy(self._pixels.take(places, axis=0))
+        batch = Batch(views=[images], index=index)
         if self.label is not None:
             batch["label"] = self.label.index_select(0, index)
         if self.path is not None:
@@ -110,17 +114,29 @@ def statistics(images: Tensor | list[Tensor]) -> tuple[tuple[float, ...], tuple[
 
     A std below one gray level (constant images) counts as one gray level.
     """
-    total, square, count = torch.zeros(1), torch.zeros(1), 0
-    for image in images:
-        pixels = image.flatten(1).double() / (255 if image.dtype == torch.uint8 else 1)
-        total, square = total + pixels.sum(1), square + pixels.square().sum(1)
+    total, square, count = np.zeros(1), np.zeros(1), 0
+    for image in images:  # NumPy, as many small PyTorch operations would wait for its threads
+        pixels = image.flatten(1).numpy().astype(np.float64)
+        pixels /= 255 if image.dtype == torch.uint8 else 1
+        total, square = total + pixels.sum(1), square + np.square(pixels).sum(1)
         count += pixels.shape[1]
     mean = total / count
-    std = (square / count - mean.square()).clamp_min(0).sqrt().clamp_min(1 / 255)
+    std = np.sqrt(np.maximum(square / count - np.square(mean), 0)).clip(1 / 255)
     return _rounded(mean), _rounded(std)
 
 
-def _rounded(values: Tensor) -> tuple[float, ...]:
+def stacked(images: list[Tensor]) -> Tensor | list[Tensor]:
+    """Return one tensor [B, C, H, W] where sizes agree, else the list.
+
+    Copied by NumPy: in the thread that reads ahead, PyTorch would start a second set of threads
+    that competes with the training step's.
+    """
+    if len({image.shape for image in images}) > 1:
+        return images
+    return torch.from_numpy(np.stack([image.numpy() for image in images]))
+
+
+def _rounded(values: NDArray[np.float64]) -> tuple[float, ...]:
     return tuple(round(value, 4) for value in values.tolist())
 
 

@@ -21,7 +21,7 @@ from unlabeled.data.arrays import as_images
 from unlabeled.data.decode import Header, Target, from_pil
 from unlabeled.data.files import STORED, recommended_side
 from unlabeled.data.folder import CACHE_BYTES, ImageFolder, check_fields
-from unlabeled.data.images import ArraySamples, ImageSource, cache_folder, no_split, spread
+from unlabeled.data.images import ArraySamples, ImageSource, cache_folder, no_split, spread, stacked
 from unlabeled.data.source import ImageSpec, Samples
 from unlabeled.method import Batch
 
@@ -216,9 +216,8 @@ class ItemSamples:
         with ThreadPoolExecutor(min(len(places), os.cpu_count() or 1)) as pool:
             read = list(pool.map(self._item, places))
         images = [image for image, _ in read]
-        alike = len({image.shape for image in images}) == 1
         return Batch(
-            views=[torch.stack(images) if alike else images],
+            views=[stacked(images)],
             index=torch.as_tensor(places, dtype=torch.int64),
             label=torch.tensor([label for _, label in read]),
         )
