@@ -113,6 +113,15 @@ def test_shares_of_what_is_drawn() -> None:
     assert 1.99 < drawn.sigma.max() <= 2.0
 
 
+def test_what_is_drawn_is_independent() -> None:
+    drawn = FULL.draw(torch.empty(20_000, 3, 32, 32), generator_of(torch.arange(20_000)))
+    corner = drawn.box[:, :2] / (33 - drawn.box[:, 2:])
+    area = drawn.box[:, 2:].prod(1, keepdim=True)
+    columns = [value if value.ndim == 2 else value[:, None] for value in drawn[1:]]
+    together = torch.cat([corner, area, *columns], 1).double()
+    assert (together.T.corrcoef() - torch.eye(17)).abs().max() < 0.03  # 4 sigma
+
+
 def test_jitter_has_every_order_equally_often() -> None:
     count = 24_000
     drawn = FULL.draw(torch.empty(count, 3, 8, 8), generator_of(torch.arange(count)))

@@ -10,6 +10,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as reference
 
+from unlabeled.views import resize
 from unlabeled.views.resize import BOX_NUMBERS, TRIES, Images, crop_resize, draw_boxes, sides
 
 TOLERANCE = 1e-5  # of the range 0 .. 1: torchvision's filter weights are float32
@@ -74,6 +75,22 @@ def test_huge_crops_are_thinned_and_keep_their_content() -> None:
     # a triangle filter keeps a ramp, but for the ends, where it is cut
     middle = torch.linspace(0.05, 0.95, 10)[1:-1].expand(10, 8)
     torch.testing.assert_close(view[0, 0, :, 1:-1], middle, rtol=0, atol=2e-3)
+
+
+def test_thinning_leaves_four_pixels_for_one() -> None:
+    crop = torch.empty(1, 1000, 5000)
+    assert resize._thinned(crop, 10).shape == (1, 40, 40)
+    assert resize._thinned(crop, 240).shape == (1, 1000, 1000)
+    assert resize._thinned(crop[:, :500], 10).shape == (1, 500, 5000)
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+def test_both_ways_agree_on_large_images(mode: str) -> None:
+    torch.manual_seed(0)
+    images = torch.rand(6, 3, 130, 90)  # on a GPU these are matrices, on a CPU calls
+    matrices = resize._by_matrices(images, BOXES, FLIPS, size=48, interpolation=mode)
+    calls = resize._one_by_one(images, BOXES, FLIPS, size=48, interpolation=mode)
+    torch.testing.assert_close(matrices, calls, rtol=0, atol=TOLERANCE)
 
 
 def test_a_strip_of_one_row_is_no_burden() -> None:
