@@ -188,6 +188,7 @@ def _moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     variance, mean = torch.var_mean(x, dims, correction=0)
     count = torch.full_like(mean, x.numel() / x.shape[1])
     counts, means, variances = gather(torch.stack([count, mean, variance])[None]).unbind(1)
+    counts = counts.detach()
     shares = counts / counts.sum(0)
     mean = (shares * means).sum(0)
     variance = (shares * (variances + (means - mean).square())).sum(0)
