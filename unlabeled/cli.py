@@ -103,7 +103,7 @@ def show(
     facts: dict[str, Any] = {**asdict(card), "status": catalog.status(stem)}
     recipes: dict[str, Any] = {}
     if catalog.module_path(stem) is not None:
-        from unlabeled.recipe import describe, fingerprint
+        from unlabeled.recipe import describe, field_lines, fingerprint
         from unlabeled.registry import find_recipe
 
         for each in [preset] if preset else ["small", "paper"]:
@@ -127,29 +127,8 @@ def show(
     console.print(f"  status: {facts['status']}")
     for each, recipe_facts in recipes.items():
         console.print(f"\n[bold]{stem}:{each}[/bold] ({recipe_facts['fingerprint']})")
-        for line in _fields(recipe_facts["recipe"]["options"]):
+        for line in field_lines(recipe_facts["recipe"]["options"]):
             console.print(line, soft_wrap=True, markup=False, highlight=False)
-
-
-def _fields(options: dict[str, Any], prefix: str = "") -> list[str]:
-    """A recipe's fields as the lines ``dotted.key = value``, as overrides name them."""
-    lines = []
-    for key, value in options.items():
-        dotted = f"{prefix}{key}"
-        if isinstance(value, dict) and ("options" in value or "map" in value):
-            kind = str(value.get("make") or value.get("partial") or "").rpartition(":")[2]
-            inner = value.get("options") or value.get("map") or {}
-            if kind in ("_constant", "_linear", "_cosine", "_steps"):
-                given = ", ".join(f"{k}={v}" for k, v in inner.items())
-                lines.append(f"  {dotted} = {kind[1:]}({given})")
-            else:
-                lines.append(f"  {dotted} = {kind}")
-                lines += _fields(inner, f"{dotted}.")
-        elif isinstance(value, dict):
-            lines.append(f"  {dotted} = {value['name'].rpartition(':')[2]}")
-        else:
-            lines.append(f"  {dotted} = {value}")
-    return lines
 
 
 # The main job ------------------------------------------------------------------------------------

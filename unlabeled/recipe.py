@@ -132,6 +132,27 @@ def describe(value: Any) -> Any:
     raise TypeError(f"a recipe cannot hold {value!r}: use plain values, dataclasses or partials")
 
 
+def field_lines(options: dict[str, Any], prefix: str = "") -> list[str]:
+    """A recipe's fields as the lines ``dotted.key = value``, as overrides name them."""
+    lines = []
+    for key, value in options.items():
+        dotted = f"{prefix}{key}"
+        if isinstance(value, dict) and ("options" in value or "map" in value):
+            kind = str(value.get("make") or value.get("partial") or "").rpartition(":")[2]
+            inner = value.get("options") or value.get("map") or {}
+            if kind in ("_constant", "_linear", "_cosine", "_steps"):
+                given = ", ".join(f"{k}={v}" for k, v in inner.items())
+                lines.append(f"  {dotted} = {kind[1:]}({given})")
+            else:
+                lines.append(f"  {dotted} = {kind}")
+                lines += field_lines(inner, f"{dotted}.")
+        elif isinstance(value, dict):
+            lines.append(f"  {dotted} = {value['name'].rpartition(':')[2]}")
+        else:
+            lines.append(f"  {dotted} = {value}")
+    return lines
+
+
 def rebuild(description: Any) -> Any:
     """Invert `describe`; lists come back as tuples."""
     if isinstance(description, list):
