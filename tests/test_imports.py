@@ -40,7 +40,9 @@ def test_the_lower_rooms_never_import_methods(room):
 @pytest.mark.parametrize("room", ["losses", "ops"])
 def test_losses_and_ops_are_functions_without_modules(room):
     for path in files(room):
-        classes = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.ClassDef)]
+        classes = [
+            node for node in ast.parse(path.read_text()).body if isinstance(node, ast.ClassDef)
+        ]
         assert not [c.name for c in classes if "nn.Module" in map(ast.unparse, c.bases)], path
 
 

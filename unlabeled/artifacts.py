@@ -117,7 +117,9 @@ class Run:
 
 def save_encoder(encoder: Encoder, builder: Any, folder: Path, *, name: str) -> Path:
     """Write encoder.safetensors and encoder.json (builder, spec, checksum), each atomically."""
-    weights = {key: value.detach().cpu().contiguous() for key, value in encoder.state_dict().items()}
+    weights = {
+        key: value.detach().cpu().contiguous() for key, value in encoder.state_dict().items()
+    }
     path = folder / "encoder.safetensors"
     part = path.with_suffix(".part")
     save_file(weights, str(part))

@@ -161,7 +161,9 @@ def pretrain(
     init: Annotated[
         str | None, typer.Option(help="Start from weights: a file, or hub:timm/NAME (network).")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="The run folder; continued if unfinished.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The run folder; continued if unfinished.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace what a run in --out holds.")] = False,
     devices: Annotated[int, typer.Option(help="Devices, or processes on CPU.")] = 1,
     as_json: Json = False,
@@ -215,7 +217,9 @@ def evaluate(
     model: Annotated[
         str, typer.Argument(help="A run, encoder.safetensors, timm/NAME or NAME=WEIGHTS.")
     ],
-    data: Annotated[str | None, typer.Option(help="Labeled data; the run's own by default.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Labeled data; the run's own by default.")
+    ] = None,
     protocols: Annotated[str, typer.Option(help="Comma-separated.")] = "knn,linear,fewlabel",
     supervised: Annotated[
         bool, typer.Option(help="Also train the same encoder with all labels, as the ceiling.")
@@ -406,7 +410,9 @@ def bench(
     if as_json:
         _out(result)
     else:
-        console.print(f"stored in {path}" if path is not None else "not stored: fields were changed")
+        console.print(
+            f"stored in {path}" if path is not None else "not stored: fields were changed"
+        )
 
 
 @app.command(epilog="`unlabeled doctor --json`")

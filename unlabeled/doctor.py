@@ -33,7 +33,9 @@ def examine() -> list[dict[str, Any]]:
         _row(
             "GPU",
             facts["device"] != "cpu",
-            facts["device"] if facts["device"] != "cpu" else "none: small recipes take minutes here",
+            facts["device"]
+            if facts["device"] != "cpu"
+            else "none: small recipes take minutes here",
         ),
         _row(
             "bf16",
@@ -47,7 +49,9 @@ def examine() -> list[dict[str, Any]]:
         _row(name, importlib.util.find_spec(name) is not None, use)
         for name, use in _OPTIONAL.items()
     ]
-    rows += [_row(f"data {each.name}", bool(each.found), each.found or each.remedy) for each in known()]
+    rows += [
+        _row(f"data {each.name}", bool(each.found), each.found or each.remedy) for each in known()
+    ]
     return rows
 
 

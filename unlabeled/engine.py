@@ -138,7 +138,8 @@ class Pretraining(LightningModule):
             values = ", ".join(f"{name} {value.item():g}" for name, value in terms.items())
             raise NonFinite(
                 f"the loss is not finite at step {self.method.clock.step} ({values}); try a lower "
-                "learning rate (optim.lr=...), --precision 32-true, or clip=1.0"
+                "learning rate (optim.lr=...), --precision 32-true, or clip=1.0; its state is in "
+                "checkpoints/stopped.ckpt, and the same command starts from the one before"
             )
         size = len(batch["index"])
         for name, value in terms.items():
@@ -186,7 +187,9 @@ def _groups(
     members: list[list[nn.Parameter]] = [[] for _ in rules]
     for value in _parameters(turn.modules):
         name = names[id(value)]
-        members[next(i for i, rule in enumerate(rules) if _matches(rule, name, value))].append(value)
+        members[next(i for i, rule in enumerate(rules) if _matches(rule, name, value))].append(
+            value
+        )
     scale = 1.0 if optim.lr_per is None else batch_size / optim.lr_per
     groups, rates = [], []
     for rule, values in zip(rules, members, strict=True):
@@ -212,4 +215,3 @@ def _matches(rule: Rule, name: str, value: nn.Parameter) -> bool:
     if rule.one_dim is not None and (value.ndim <= 1) != rule.one_dim:
         return False
     return fnmatch(name, rule.name)
-

@@ -14,6 +14,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
+from unlabeled.engine import NonFinite
 from unlabeled.evaluators.labelfree import effective_rank, relative_std
 
 
@@ -87,8 +88,19 @@ class Checkpoints(Callback):
             ) from error
         self._saved = time.monotonic()
 
+    def on_exception(
+        self, trainer: Trainer, module: LightningModule, exception: BaseException
+    ) -> None:
+        """Keep the state of a run that stopped itself; last.ckpt stays what it was."""
+        if isinstance(exception, Collapse | NonFinite):
+            trainer.save_checkpoint(self.folder / "stopped.ckpt", weights_only=False)
+        self._give_back()
+
     def teardown(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
         """Give the signals back."""
+        self._give_back()
+
+    def _give_back(self) -> None:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._handlers.clear()
@@ -143,7 +155,7 @@ class Health(Callback):
                 f"the embeddings have collapsed at step {batch_idx + 1}: relative std "
                 f"{self.std:.3f}, effective rank {self.rank:.1f} of {rows.shape[1]}; try a larger "
                 "--batch-size, a lower learning rate (optim.lr=...), or stronger views "
-                "(see `unlabeled show`)"
+                "(see `unlabeled show`); its state is in checkpoints/stopped.ckpt"
             )
 
     def teardown(self, trainer: Trainer, module: LightningModule, stage: str) -> None:

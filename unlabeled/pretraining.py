@@ -260,9 +260,9 @@ def _open_run(plan: Plan, *, overwrite: bool) -> Run:
         }
         write_json(plan.out / "recipe.json", facts)
     except OSError as error:
-        raise ValueError(f"cannot write to {plan.out} ({error.strerror}): choose another --out") from (
-            error
-        )
+        raise ValueError(
+            f"cannot write to {plan.out} ({error.strerror}): choose another --out"
+        ) from (error)
     return Run(plan.out)
 
 
@@ -383,7 +383,9 @@ def _keep_best(trainer: Trainer, module: Any, epoch: int, *, run: Run) -> None:
     data, spec = module.recipe.data, module.recipe.views.spec
     count = min(2048, data.size("train"))
     places = [int(i * data.size("train") / count) for i in range(count)]
-    raw = module.transfer_batch_to_device(data.split("train").__getitems__(places), module.device, 0)
+    raw = module.transfer_batch_to_device(
+        data.split("train").__getitems__(places), module.device, 0
+    )
     encoder = module.method.encoder
     modes = [(part, part.training) for part in encoder.modules()]
     encoder.eval()
