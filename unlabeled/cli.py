@@ -77,16 +77,40 @@ def list_rows(
     if as_json:
         _out(rows)
         return
+    console = Console()
     table = Table(header_style="bold", pad_edge=False, box=None)
-    for name in ("id", "stem", "name", "modality", "family", "status", "published", "measured"):
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        table.add_row(
-            *(str(row[key]) for key in ("id", "stem", "name", "modality", "family", "status")),
-            catalog.published_text(catalog.card(row["stem"])),
-            "; ".join(map(catalog.measured_text, catalog.results(row["stem"]).values())),
+    # a row is a line: a narrow terminal cuts the long columns short, --json has all of it
+    names = ["id", "stem", "name", "modality", "family", "status", "published", "measured"]
+    if console.width < 120:
+        names.remove("name")
+    widths = {"id": 3, "modality": 8, "family": 8, "status": 11, "published": 12, "measured": 12}
+    for name in names:
+        table.add_column(
+            name, no_wrap=True, overflow="ellipsis", min_width=widths.get(name), max_width=30
         )
-    Console().print(table)
+    for row in rows:
+        cells = {**row, "published": _published(row), "measured": _measured(row)}
+        table.add_row(*(str(cells[name]) for name in names))
+    console.print(table)
+    built = sum(row["status"] != "not yet" for row in rows)
+    console.print(f"{built} of {len(rows)} can be run; conditions of each figure: unlabeled show STEM")
+
+
+def _published(row: dict[str, Any]) -> str:
+    if not row["published"]:
+        return ""
+    figure = row["published"][0]
+    return f"{figure['value']:g} {figure['unit']} {figure['metric']}"
+
+
+def _measured(row: dict[str, Any]) -> str:
+    if not row["measured"]:
+        return ""
+    score = row["measured"][0]
+    return (
+        f"{score['evaluator']} {score['value']:.1f} {score['unit']} "
+        f"(random {score['floors'].get('random', float('nan')):.1f})"
+    )
 
 
 @app.command(epilog="`unlabeled show simclr`   `unlabeled show moco_v2:paper --json`")

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from unlabeled.data.decode import SUFFIXES
-from unlabeled.data.files import FileSamples, FileStore, list_images
+from unlabeled.data.files import FileSamples, FileStore, list_images, listed
 from unlabeled.data.images import ImageSource, as_labels, log, no_split
 
 TRAIN = ("train", "training")
@@ -126,7 +126,7 @@ def _open(source: ImageFolder) -> Opened:
         cache_bytes=source.cache_bytes,
     )
     if not store.paths:
-        raise ValueError(f"{source.path}: none of its {len(keep)} image files can be read")
+        raise ValueError(f"{source.path}: no image can be read: {listed(store.faults.found)}")
     depth = 0 if splits is None else 1
     names = [path.split("/")[depth:-1][:1] for path in store.paths]
     labeled = all(names) and len({name[0] for name in names}) > 1
@@ -203,5 +203,6 @@ def _contents(root: str) -> str:
         suffixes.update(os.path.splitext(file)[1].lower() or "no suffix" for file in files)
     if not suffixes:
         return "it is empty"
-    found = ", ".join(f"{count} {suffix}" for suffix, count in suffixes.most_common(4))
+    most = sorted(suffixes.items(), key=lambda item: (-item[1], item[0]))[:4]
+    found = ", ".join(f"{count} {suffix}" for suffix, count in most)
     return f"it has {found}; known are {' '.join(sorted(SUFFIXES))}"

@@ -13,7 +13,7 @@ from zlib import crc32
 from torch import Tensor
 
 from unlabeled.data.decode import SUFFIXES
-from unlabeled.data.files import FileSamples, FileStore
+from unlabeled.data.files import FileSamples, FileStore, listed
 from unlabeled.data.folder import CACHE_BYTES, Opened, check_fields, open_files
 from unlabeled.data.images import ImageSource
 
@@ -92,7 +92,7 @@ def _open(source: PathList) -> Opened:
         cache_bytes=source.cache_bytes,
     )
     if not store.paths:
-        raise ValueError(f"{source.path}: none of its {len(rows)} images can be read")
+        raise ValueError(f"{source.path}: no image can be read: {listed(store.faults.found)}")
     values = [label for path in store.paths if (label := labels[path]) is not None]
     return open_files(
         store,

@@ -106,7 +106,7 @@ def small_stem(stem: str, *, size: int, has_stem: bool, origin: str) -> bool:
 
 def refuse(origin: str, spec: ImageSpec, error: Exception) -> ValueError:
     """The error for a network that cannot take images of this size, with the remedy."""
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    reason = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
     return ValueError(
         f"{origin} does not take images of {spec.size} x {spec.size} px ({reason}): give a size "
         "that its patches or windows divide, or use a convnet such as timm/resnet18"

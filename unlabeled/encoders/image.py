@@ -11,10 +11,13 @@ from unlabeled.encoders.backbone import ImageEncoder
 from unlabeled.encoders.from_timm import timm_encoder
 from unlabeled.encoders.from_torchvision import torchvision_encoder, torchvision_names
 from unlabeled.encoders.small import small_resnet
+from unlabeled.encoders.weights import InitReport, init_weights
 
 __all__ = [
     "ImageEncoder",
+    "InitReport",
     "image_encoder",
+    "init_weights",
     "small_resnet",
     "timm_encoder",
     "torchvision_encoder",
