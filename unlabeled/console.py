@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from functools import partial
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
@@ -24,9 +25,9 @@ class ConsoleReporter:
     def started(self, plan: Plan) -> None:
         """Print what will be done, and what was changed for the data or by the user."""
         recipe, data = plan.recipe, plan.recipe.data
-        say = self.console.print
-        samples = data.size("train")
-        say(f"[bold]{plan.name}[/bold] on {data.name}: {samples:,} samples, {recipe.views.spec}")
+        say = partial(self.console.print, soft_wrap=True, highlight=False)
+        say(f"[bold]{plan.name}[/bold] on {data.name}: {data.size('train'):,} samples")
+        say(f"  {recipe.views.spec}")
         say(
             f"  {plan.steps:,} steps of {recipe.batch_size}, {recipe.epochs:g} epochs, "
             f"{recipe.precision}, seed {recipe.seed}"

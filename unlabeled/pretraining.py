@@ -16,18 +16,24 @@ from typing import Any, Protocol
 import torch
 from lightning import Trainer
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.strategies import DDPStrategy
 
-from unlabeled.artifacts import Run, environment, save_encoder, write_json
+from unlabeled.artifacts import Run, environment, read_json, save_encoder, write_json
 from unlabeled.data import open_data
+from unlabeled.data.images import spread
 from unlabeled.data.source import DataSource
 from unlabeled.engine import Pretraining
+from unlabeled.evaluators.knn import KnnWithin
 from unlabeled.evaluators.labelfree import effective_rank
+from unlabeled.features import Features
 from unlabeled.monitor import Checkpoints, Epochs, Health, Interrupted, Speed
 from unlabeled.nn.norms import global_batchnorm
 from unlabeled.recipe import Recipe, describe, fingerprint, override
 from unlabeled.registry import find_recipe
 
 LOG = logging.getLogger("unlabeled")
+
+LOOK_ROWS = 2000  # images that the look at the end of an epoch embeds, without augmentation
 
 
 class Reporter(Protocol):
@@ -51,6 +57,11 @@ class Plan:
     fitted: tuple[str, ...]
     overrides: Mapping[str, Any]
     out: Path
+
+    @property
+    def epochs(self) -> int:
+        """Whole passes over the data."""
+        return self.steps // self.epoch_steps
 
 
 def pretrain(
@@ -322,14 +333,14 @@ def _train(
     callbacks: list[Callback] = [
         Speed(batch_size=recipe.batch_size, accumulate=recipe.accumulate),
         Health(every=max(1, min(50, micro_steps)), patience=200),
-        Epochs(partial(_keep_best, run=run), steps=micro_steps),
+        Epochs(partial(_look, run=run), steps=micro_steps * max(1, plan.epochs // 20)),
     ]
     drawn = reporter.callback() if reporter is not None else None
     callbacks += [drawn] if drawn is not None else []
     callbacks.append(checkpoints)  # last: what the others log for a step is in its checkpoint
     with warnings.catch_warnings():
         # the run is one long Lightning epoch, read ahead by a thread: these do not apply
-        for message in (".*does not have many workers.*", ".*not resumable.*", ".*sync_dist.*"):
+        for message in (".*not resumable.*", ".*sync_dist.*", ".*LeafSpec.*"):
             warnings.filterwarnings("ignore", message)
         warnings.filterwarnings("ignore", ".*lr_scheduler.*")
         fitter = Trainer(**_trainer_options(plan, run, callbacks, options))
@@ -359,6 +370,9 @@ def _trainer_options(
         "log_every_n_steps": max(1, min(10, plan.steps // 50)),
         "num_sanity_val_steps": 0,
     }
+    if given.get("devices", 1) != 1 and "strategy" not in given:
+        # queues hold what each rank has seen: rank 0's must not overwrite the others'
+        defaults["strategy"] = DDPStrategy(broadcast_buffers=False)
     if len(recipe.optim if isinstance(recipe.optim, Mapping) else [1]) == 1:
         defaults["gradient_clip_val"] = recipe.clip
     if "logger" not in given:
@@ -378,31 +392,35 @@ def _loggers(run: Run) -> list[Any]:
     ]
 
 
-def _keep_best(trainer: Trainer, module: Any, epoch: int, *, run: Run) -> None:
-    """Keep the weights with the highest effective rank of plain training images (RankMe)."""
-    data, spec = module.recipe.data, module.recipe.views.spec
-    count = min(2048, data.size("train"))
-    places = [int(i * data.size("train") / count) for i in range(count)]
-    raw = module.transfer_batch_to_device(
-        data.split("train").__getitems__(places), module.device, 0
-    )
-    encoder = module.method.encoder
+def _look(trainer: Trainer, module: Any, epoch: int, *, run: Run) -> None:
+    """Embed plain training images: effective rank, kNN where labels are known, the best so far.
+
+    Best is the highest effective rank (RankMe), a rule without labels.
+    """
+    data, encoder = module.recipe.data, module.method.encoder
+    samples = data.split("train")
+    places = spread(len(samples), LOOK_ROWS)
+    raw = module.transfer_batch_to_device(samples.__getitems__(places), module.device, 0)
     modes = [(part, part.training) for part in encoder.modules()]
     encoder.eval()
     with torch.inference_mode():
-        x = data.prepare(spec)(raw)
-        rank = effective_rank(torch.cat([encoder(part).float() for part in x.split(256)]))
+        x = data.prepare(module.recipe.views.spec)(raw)
+        rows = torch.cat([encoder(part).float() for part in x.split(256)])
     for part, mode in modes:
         part.training = mode
+    rank = effective_rank(rows)
     module.log("health/rank_plain", rank, batch_size=1)
-    path = run.checkpoints / "best.json"
-    from unlabeled.artifacts import read_json
-
-    if trainer.is_global_zero and rank > read_json(path).get("rank", 0.0):
+    if data.classes is not None and len(rows) > 40:
+        label = raw["label"].cpu()
+        if len(label.unique()) > 1:
+            score = KnnWithin(rows=LOOK_ROWS).score(Features(rows.cpu(), label))
+            module.log("knn/top1", score.value, batch_size=1)
+    best = run.checkpoints / "best.json"
+    if trainer.is_global_zero and rank > read_json(best).get("rank", 0.0):
         part_path = run.checkpoints / "best.part"
         torch.save(encoder.state_dict(), part_path)
         part_path.replace(run.checkpoints / "best.ckpt")
-        write_json(path, {"rank": rank, "epoch": epoch, "rule": "effective rank of plain images"})
+        write_json(best, {"rank": rank, "epoch": epoch, "rule": "effective rank of plain images"})
 
 
 def _finish(plan: Plan, run: Run, module: Pretraining, trainer: Trainer) -> None:

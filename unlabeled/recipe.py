@@ -44,6 +44,9 @@ PLAIN_1D = Rule(one_dim=True, decay=False, adapt=False)
 """Biases and norm parameters get neither weight decay nor layer-wise adaptation."""
 
 
+NO_DECAY = constant(0.0)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Optim:
     """An optimizer, its schedules, and who is treated differently.
@@ -56,7 +59,7 @@ class Optim:
     kind: Callable[..., Any]
     lr: Schedule
     lr_per: int | None = 256
-    weight_decay: Schedule = constant(0.0)
+    weight_decay: Schedule = NO_DECAY
     rules: tuple[Rule, ...] = ()
 
 

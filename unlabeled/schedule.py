@@ -35,7 +35,7 @@ def constant(value: float) -> Schedule:
 
 
 def linear(start: float, end: float, *, epochs: float | None = None) -> Schedule:
-    """Go from ``start`` to ``end`` in a straight line, over the first ``epochs`` or the whole run."""
+    """Go from ``start`` to ``end`` in a straight line, over ``epochs`` or the whole run."""
     return partial(_linear, start=start, end=end, epochs=epochs)
 
 
