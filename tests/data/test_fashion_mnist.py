@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import logging
+import shutil
 import subprocess
 
 import numpy as np
@@ -94,7 +95,7 @@ def test_then_the_cache_then_debian(written, nowhere, caplog):
     assert find() == debian
     cache = nowhere / "cache" / "fashion-mnist"
     cache.parent.mkdir()
-    debian.rename(cache)
+    shutil.copytree(debian, cache)
     assert find() == cache
     with caplog.at_level(logging.WARNING, "unlabeled"):
         assert find(str(nowhere / "empty")) == cache

@@ -140,7 +140,7 @@ def test_a_replacement_never_comes_from_another_split(tmp_path):
         FileSamples(store(tmp_path), [1]).__getitems__([0])
 
 
-def test_more_than_one_percent_and_ten_files_stop_the_run():
+def test_more_than_one_percent_and_ten_files_stop_the_run(caplog):
     many = {f"{place}.jpg": "empty file" for place in range(11)}
     Faults("src", 1100).dropped(many, checked=1100)
     Faults("src", 20).dropped(dict(list(many.items())[:10]), checked=20)
@@ -150,6 +150,7 @@ def test_more_than_one_percent_and_ten_files_stop_the_run():
     for place in range(10):
         faults.add(f"{place}.jpg", "cut")
         faults.add(f"{place}.jpg", "cut")
+    assert sum("takes its place" in record.getMessage() for record in caplog.records) == 10
     with pytest.raises(ValueError, match=r"11 of 500 files.*Repair or remove them"):
         faults.add("10.jpg", "cut")
 

@@ -189,7 +189,7 @@ def _order(shape: tuple[int, ...], path: str) -> str:
             return "nchw" if first else "nhwc"
         raise ValueError(
             f"{path} has shape {shape}: channels may be the second or the last, say which with "
-            "ArrayFile(order='nchw') or ArrayFile(order='nhwc')"
+            "order='nchw' or order='nhwc' (on the command line: data.order=nchw)"
         )
     raise ValueError(
         f"{path} has shape {shape}: give images as [N, H, W], [N, H, W, C] or [N, C, H, W]"
