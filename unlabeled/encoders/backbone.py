@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -27,13 +27,23 @@ class Origin:
 
     Args:
         name: ``library/architecture``, such as ``timm/resnet50``.
-        create: Python text that makes the library's model; "" where no library has it.
+        arguments: what the library's factory gets besides the architecture.
         steps: Python lines that then turn that ``model`` into the encoder's network.
     """
 
     name: str
-    create: str = ""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
     steps: tuple[str, ...] = ()
+
+    @property
+    def library(self) -> str:
+        """``timm``, ``torchvision`` or ``unlabeled``."""
+        return self.name.partition("/")[0]
+
+    @property
+    def architecture(self) -> str:
+        """The library's own name, such as ``resnet50``."""
+        return self.name.partition("/")[2]
 
 
 class ImageEncoder(Encoder, ABC):

@@ -99,8 +99,7 @@ def timm_encoder(spec: ImageSpec, *, name: str, stem: str = "auto") -> TimmEncod
     small = small_stem(stem, size=spec.size, has_stem=isinstance(net, ResNet), origin=origin)
     if small:
         steps = _make_stem_small(net)
-    text = ", ".join([repr(name), *(f"{key}={value!r}" for key, value in arguments.items())])
-    made = Origin(name=origin, create=f"timm.create_model({text})", steps=steps)
+    made = Origin(name=origin, arguments=arguments, steps=steps)
     return TimmEncoder(net, rank=features.ndim, spec=spec, made=made)
 
 

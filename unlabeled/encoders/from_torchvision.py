@@ -226,9 +226,7 @@ def _build(
     if small:
         net.maxpool = nn.Identity()
         steps.append("model.maxpool = torch.nn.Identity()")
-    text = ", ".join([repr(name), "weights=None", *(f"{k}={v}" for k, v in options.items())])
-    create = f"torchvision.models.get_model({text})"
-    return net, dim, Origin(name=f"torchvision/{name}", create=create, steps=tuple(steps))
+    return net, dim, Origin(name=f"torchvision/{name}", arguments=options, steps=tuple(steps))
 
 
 def _python_path(path: str) -> str:
