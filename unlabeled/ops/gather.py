@@ -63,6 +63,11 @@ def gather(x: Tensor) -> Tensor:
     return x if world_size() == 1 else _Gather.apply(x)
 
 
+def own_rows(x: Tensor) -> Tensor:
+    """[N, ...] -> [N / R, ...]: this rank's share of rows that all ranks hold; undoes `gather`."""
+    return x.tensor_split(world_size())[rank()]
+
+
 def all_sum(x: Tensor) -> Tensor:
     """Sum over ranks, with gradient."""
     return x if world_size() == 1 else _Sum.apply(x)

@@ -1,0 +1,1 @@
+"""One paper, one file: the class if it adds an algorithm, and its recipes."""
