@@ -57,9 +57,11 @@ class Run:
     @property
     def finished(self) -> bool:
         """Whether the run reached its last step and left its encoder."""
-        return (self.path / "encoder.safetensors").is_file() and bool(
-            read_json(self.path / "status.json").get("finished")
-        )
+        return (self.path / "encoder.safetensors").is_file() and bool(self.status().get("finished"))
+
+    def status(self) -> dict[str, Any]:
+        """status.json: finished, steps, seconds of training; {} before the end."""
+        return read_json(self.path / "status.json")
 
     @property
     def checkpoints(self) -> Path:

@@ -93,7 +93,9 @@ def list_rows(
         table.add_row(*(str(cells[name]) for name in names))
     console.print(table)
     built = sum(row["status"] != "not yet" for row in rows)
-    console.print(f"{built} of {len(rows)} can be run; conditions of each figure: unlabeled show STEM")
+    console.print(
+        f"{built} of {len(rows)} can be run; conditions of each figure: unlabeled show STEM"
+    )
 
 
 def _published(row: dict[str, Any]) -> str:
@@ -296,10 +298,12 @@ def embed(
 
     console = _consoles(as_json)
     show_log(console)
-    source = open_data(data)
-    encoder = load(model, data=source).encoder
+    if out.suffix not in (".npy", ".csv", ".parquet"):
+        raise ValueError(f"{out}: the ending says the format, use .npy, .csv or .parquet")
     if out.exists() and not overwrite:
         raise ValueError(f"{out} exists: choose another --out, or --overwrite")
+    source = open_data(data)
+    encoder = load(model, data=source).encoder
     features = compute(encoder, source, split=split)
     write_features(features, out)
     facts = {"out": str(out), "samples": len(features.x), "dim": features.x.shape[1]}
@@ -394,7 +398,7 @@ def data_info(
     facts: dict[str, Any] = {
         "name": source.name,
         "train": source.size("train"),
-        "test": source.size("test") if source.classes else None,
+        "test": _test_size(source),
         "classes": list(source.classes) if source.classes else None,
         **asdict(source.spec()),
     }
@@ -403,6 +407,13 @@ def data_info(
         return
     for key, value in facts.items():
         console.print(f"{key:>9}  {value}", soft_wrap=True, highlight=False)
+
+
+def _test_size(source: Any) -> int | None:
+    try:
+        return int(source.size("test"))
+    except ValueError:  # data without labels, or too little of it, has no test split
+        return None
 
 
 # Measuring ---------------------------------------------------------------------------------------
@@ -456,29 +467,16 @@ def doctor(as_json: Json = False) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; every error ends in one line and a non-zero exit status."""
-    import click
-
     # torch's thread pool spins while it waits; beside another busy process that made a step on
     # two cores 50 times slower than sleeping does, and sleeping costs nothing that could be seen
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     complain = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
     try:
-        status = app(args=arguments, standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        complain.print("stopped")
-        sys.exit(130)
-    except BrokenPipeError:
-        # the reader (head, less) has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        app(args=arguments, prog_name="unlabeled")  # leaves by SystemExit, usage errors included
     except Exception as error:
         if os.environ.get("UNLABELED_DEBUG"):
             raise
         sys.exit(_complain(error, complain.print))
-    sys.exit(status if isinstance(status, int) else 0)
 
 
 def _complain(error: Exception, say: Callable[[str], None]) -> int:

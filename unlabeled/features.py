@@ -244,6 +244,7 @@ def batches(
     data: DataSource, split: str, spec: Any, *, batch_size: int
 ) -> Iterator[tuple[Tensor, Any]]:
     """Yield (prepared input, raw batch) over a split in order, read ahead by a thread."""
+    data = data.fit(spec)
     samples, prepare = data.split(split), data.prepare(spec)
     count = len(samples)
     places = [list(range(at, min(at + batch_size, count))) for at in range(0, count, batch_size)]
@@ -254,7 +255,9 @@ def batches(
         num_workers=data.workers,
         generator=torch.Generator().manual_seed(0),  # leaves the global state alone
     )
-    return read_ahead(((prepare(batch), batch) for batch in loader), ahead=2)
+    # prepared here and not ahead: two threads that both start PyTorch's pool slow each other down
+    for batch in read_ahead(iter(loader), ahead=2):
+        yield prepare(batch), batch
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import logging
 import math
 import platform
 import shutil
+import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -152,6 +153,9 @@ def make_plan(
     fitted: tuple[str, ...] = ()
     if data is not None:
         source = open_data(data) if isinstance(data, str) else data
+        # what is said about the data (its order of axes, its channels) comes before its facts
+        about = {key: value for key, value in changes.items() if key.startswith("data.")}
+        source = override(replace(chosen, data=source), about).data
         chosen, fitted = fit_to_data(chosen, source, fixed=changes)
     if encoder is not None:
         from unlabeled.encoders.image import image_encoder
@@ -345,9 +349,10 @@ def _train(
         warnings.filterwarnings("ignore", ".*lr_scheduler.*")
         fitter = Trainer(**_trainer_options(plan, run, callbacks, options))
         found = _checkpoint(run)
+        started = time.monotonic()
         fitter.fit(module, ckpt_path=found, weights_only=False if found else None)
     if fitter.is_global_zero:
-        _finish(plan, run, module, fitter)
+        _finish(plan, run, module, seconds=time.monotonic() - started)
 
 
 def _trainer_options(
@@ -423,10 +428,11 @@ def _look(trainer: Trainer, module: Any, epoch: int, *, run: Run) -> None:
         write_json(best, {"rank": rank, "epoch": epoch, "rule": "effective rank of plain images"})
 
 
-def _finish(plan: Plan, run: Run, module: Pretraining, trainer: Trainer) -> None:
+def _finish(plan: Plan, run: Run, module: Pretraining, *, seconds: float) -> None:
     encoder = module.method.encoder
     save_encoder(encoder, plan.recipe.encoder, run.path, name=plan.name)  # type: ignore[arg-type]
-    write_json(run.path / "status.json", {"finished": True, "steps": plan.steps})
+    facts = {"finished": True, "steps": plan.steps, "seconds": round(seconds, 1)}
+    write_json(run.path / "status.json", facts)
 
 
 __all__ = ["Interrupted", "Plan", "Reporter", "fit_to_data", "make_plan", "pretrain"]

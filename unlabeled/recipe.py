@@ -87,8 +87,9 @@ class Recipe:
     seed: int = 0
 
     def fitted(self) -> Recipe:
-        """The recipe with its views fitted to the data's facts (size, channels, statistics)."""
-        return replace(self, views=self.views.fit(self.data.spec()))
+        """The recipe with its views fitted to the data's facts, and the data to the views' size."""
+        views = self.views.fit(self.data.spec())
+        return replace(self, views=views, data=self.data.fit(views.spec))
 
     def build(self) -> Method:
         """Build the method with its encoder; under ``torch.device("meta")`` this costs nothing."""

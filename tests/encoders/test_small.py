@@ -25,7 +25,7 @@ def test_shapes_and_stem_by_size(channels: int, size: int, side: int) -> None:
     assert maps.shape == (2, 12, side, side)
     torch.testing.assert_close(encoder.local(x), maps.flatten(2).transpose(1, 2))
     torch.testing.assert_close(encoder(x), maps.mean((2, 3)))
-    assert encoder.net.stem[0].kernel_size == ((7, 7) if size >= 64 else (4, 4))
+    assert encoder.net.stem[0].kernel_size == ((7, 7) if size >= 64 else (3, 3))
 
 
 def test_block_is_two_convolutions_and_a_shortcut() -> None:

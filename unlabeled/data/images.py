@@ -48,6 +48,10 @@ class ImageSource(DataSource):
 
         return Plain(spec=spec)
 
+    def fit(self, spec: ImageSpec) -> ImageSource:
+        """Return the source whose files are decoded to the side that the spec asks for."""
+        return self.at(spec.size)
+
     def at(self, side: int) -> ImageSource:
         """Return the source for an encoder that takes ``side`` pixels: files are decoded to it."""
         return self

@@ -58,6 +58,13 @@ class DataSource(ABC):
     def prepare(self, spec: Any) -> Callable[[Batch], Tensor]:
         """Return the function from a raw batch to an encoder's input when nothing is random."""
 
+    def fit(self, spec: Any) -> DataSource:
+        """Return the source as an encoder with this spec wants it; the source itself by default.
+
+        Images on the disk are decoded to the size that the encoder takes, not to their own.
+        """
+        return self
+
     @property
     def classes(self) -> tuple[str, ...] | None:
         """Class names, or None where there are no labels."""

@@ -85,7 +85,7 @@ class SmallEncoder(ImageEncoder):
 def small_resnet(
     spec: ImageSpec,
     *,
-    widths: Sequence[int] = (32, 64, 192),
+    widths: Sequence[int] = (32, 64, 256),
     blocks: Sequence[int] = (1, 1, 1),
     stem_kernel: int | None = None,
     stem_stride: int | None = None,
@@ -98,7 +98,7 @@ def small_resnet(
         spec: the input.
         widths: channels of each stage; the last is ``dim``, the first also the stem's.
         blocks: basic blocks of each stage.
-        stem_kernel: side of the first convolution; None: 4 under 64 px, else 7.
+        stem_kernel: side of the first convolution; None: 3 under 64 px, else 7.
         stem_stride: its stride; None: 2.
         stem_pool: whether a 3x3 max-pool of stride 2 follows; None: from 64 px on.
         zero_init_residual: start each block as the identity (Goyal et al. 2017, section 5.1).
@@ -116,7 +116,7 @@ def small_resnet(
         spec.channels,
         widths=widths,
         blocks=blocks,
-        stem_kernel=stem_kernel or (7 if large else 4),
+        stem_kernel=stem_kernel or (7 if large else 3),
         stem_stride=stem_stride or 2,
         stem_pool=large if stem_pool is None else stem_pool,
     )
