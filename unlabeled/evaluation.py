@@ -1,0 +1,448 @@
+"""evaluate(): an encoder under several protocols, beside its floors."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from unlabeled.artifacts import Model, Run, load, write_json
+from unlabeled.data import open_data
+from unlabeled.data.source import DataSource
+from unlabeled.encoders.encoder import Encoder
+from unlabeled.evaluators.evaluator import FeatureEvaluator, check_labels
+from unlabeled.evaluators.fewlabel import FewLabels
+from unlabeled.evaluators.knn import Knn
+from unlabeled.evaluators.labelfree import LabelFree
+from unlabeled.evaluators.linear import Linear
+from unlabeled.evaluators.scores import RANDOM, RAW, SUPERVISED, Row, Scores
+from unlabeled.evaluators.supervised import FEW_PROTOCOL, PROTOCOL, Supervised, end_to_end
+from unlabeled.features import READOUTS, Features, Progress, embed, embed_readouts, raw_pixels
+from unlabeled.ops.knn import bfloat16_is_fast
+
+PROTOCOLS = ("knn", "linear", "fewlabel")
+FLOORS = ("raw", "random")
+WIDEST_GRID = 4096
+
+Say = Callable[[str], None]
+Found = dict[str, dict[str, Features]]
+"""read-out -> split -> features."""
+
+
+def evaluate(
+    model: str | Path | Run | Model | Encoder,
+    *,
+    data: str | DataSource | None = None,
+    protocols: Sequence[str | FeatureEvaluator] = PROTOCOLS,
+    floors: Sequence[str] = FLOORS,
+    supervised: Supervised | bool = False,
+    readouts: Sequence[str] | None = None,
+    seed: int = 0,
+    random_seeds: int = 3,
+    builder: Callable[[Any], Encoder] | None = None,
+    name: str | None = None,
+    batch_size: int = 512,
+    device: str | torch.device | None = None,
+    precision: str | None = None,
+    cache: Path | None = None,
+    say: Say | None = None,
+    progress: Progress | None = None,
+) -> Scores:
+    """Score an encoder and its floors with the same read-outs, on the same samples.
+
+    The floors: raw pixels (the prepared input, at 32 px where it is larger), and the same
+    architecture with fresh weights, in eval mode with its batch norms at their first statistics
+    (0, 1), over ``random_seeds`` seeds. Everything that is chosen is chosen inside train; test is
+    read once. Without labels only label-free scores are given.
+
+    Args:
+        model: a run, its folder, an encoder file, a model's name, or an encoder.
+        data: a source or its name; by default the one that the run was trained on.
+        protocols: "knn", "linear", "fewlabel", or evaluators of features with settings. The
+            named kNN has k = 20, or the size of train where that is smaller.
+        floors: "raw", "random", both or none.
+        supervised: also train the same architecture with all labels and, where "fewlabel" is
+            asked, with those of each draw.
+        readouts: "pooled", "grid2"; by default both where the encoder has a grid and four times
+            its width is at most 4,096.
+        seed: of draws, splits, random weights (seed, seed + 1, ...) and the supervised run.
+        random_seeds: random encoders.
+        builder: makes the same architecture afresh; models that are loaded bring theirs.
+        name: for the table; by default the model's own.
+        batch_size: samples of a forward pass.
+        device: where to compute; by default a GPU where there is one.
+        precision: of forward passes; by default "bf16-mixed" where that is fast.
+        cache: a folder that keeps the features.
+        say: told what is being done, a line at a time.
+        progress: called with samples done and samples in all of each forward pass.
+
+    Raises:
+        ValueError: an unknown protocol, floor or read-out, labels that cannot be scored, features
+            that are not finite, or a floor without a builder. One line with the remedy.
+    """
+    source = _source(model, data)
+    loaded = load(model, data=source)
+    make = builder or loaded.builder
+    found = Model(loaded.encoder, name or loaded.name, make)
+    _check(floors, supervised, make)
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    session = _Session(
+        model=found,
+        data=source,
+        readouts=_readouts(found.encoder, readouts),
+        seed=seed,
+        random_seeds=random_seeds,
+        batch_size=batch_size,
+        device=place,
+        precision=precision or ("bf16-mixed" if bfloat16_is_fast(place) else "32-true"),
+        cache=cache,
+        say=say or _silent,
+        progress=progress,
+    )
+    training = supervised if isinstance(supervised, Supervised) else Supervised()
+    if not isinstance(supervised, Supervised):
+        training = replace(training, precision=session.precision)
+    return session.run(protocols, floors, training if supervised else None)
+
+
+def evaluate_model(
+    model: str,
+    *,
+    data: str | None,
+    protocols: Sequence[str] = PROTOCOLS,
+    supervised: bool = False,
+    report: Path | None = None,
+    say: Say | None = None,
+) -> tuple[Scores, Path]:
+    """Evaluate, then write scores.json and report.html; return the scores and the page's path.
+
+    Both go into the run's folder, or beside ``report``, or into the working folder.
+    """
+    from unlabeled.report.content import collect
+    from unlabeled.report.page import write_report
+
+    source = _source(model, data)
+    loaded = load(model, data=source)
+    run = Run(model) if Path(model).is_dir() else None
+    scores = evaluate(loaded, data=source, protocols=protocols, supervised=supervised, say=say)
+    folder = run.path if run is not None else Path()
+    page = report or folder / "report.html"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    write_json(page.with_name("scores.json"), scores.to_json())
+    content = collect(model=loaded, data=source, scores=scores.to_json(), run=run)
+    return scores, write_report(page, content)
+
+
+class _Session:
+    """One evaluation: what is the same for the encoder and its floors."""
+
+    def __init__(
+        self,
+        *,
+        model: Model,
+        data: DataSource,
+        readouts: tuple[str, ...],
+        seed: int,
+        random_seeds: int,
+        batch_size: int,
+        device: torch.device,
+        precision: str,
+        cache: Path | None,
+        say: Say,
+        progress: Progress | None,
+    ) -> None:
+        self.model, self.data, self.readouts = model, data, readouts
+        self.seed, self.random_seeds, self.batch_size = seed, random_seeds, batch_size
+        self.device, self.precision, self.cache = device, precision, cache
+        self.say, self.progress = say, progress
+        self.spec = model.encoder.spec
+
+    def run(
+        self,
+        protocols: Sequence[str | FeatureEvaluator],
+        floors: Sequence[str],
+        supervised: Supervised | None,
+    ) -> Scores:
+        start = time.perf_counter()
+        named = [each for each in protocols if isinstance(each, str)]
+        _evaluators(named, train=1, seed=0)  # unknown names fail before anything is computed
+        train = self._encode(self.model.encoder, self.model.name, "train")
+        first = next(iter(train.values()))
+        counts, classes = {"train": len(first)}, 0
+        features: Found = {readout: {"train": value} for readout, value in train.items()}
+        judges: list[FeatureEvaluator] = []
+        if first.label is not None:
+            for readout, value in self._encode(self.model.encoder, self.model.name, "test").items():
+                features[readout]["test"] = value
+            judges = _evaluators(protocols, train=len(first), seed=self.seed)
+            test = features[self.readouts[0]]["test"]
+            classes = check_labels(first, test)[2]
+            counts["test"] = len(test)
+        rows = self._judge(judges, features, self.model.name)
+        if "raw" in floors:
+            rows += self._raw(judges)
+        if "random" in floors:
+            rows += self._random(judges)
+        if supervised is not None and classes:
+            rows += self._supervised(judges, features, supervised)
+        settings = {
+            "readouts": list(self.readouts),
+            "precision": self.precision,
+            "seed": self.seed,
+            "spec": repr(self.spec),
+            "raw": "prepared input as one vector, at 32 px where larger",
+            "random": "fresh weights, eval mode, batch norms at their first statistics (0, 1)",
+            "random_seeds": self.random_seeds if "random" in floors else 0,
+        }
+        return Scores(
+            model=self.model.name,
+            data=self.data.name,
+            rows=tuple(sorted(rows, key=lambda row: row.protocol.startswith("labelfree"))),
+            counts=counts,
+            classes=classes,
+            settings=settings,
+            seconds=time.perf_counter() - start,
+        )
+
+    # The encoder and its floors ------------------------------------------------------------------
+
+    def _encode(self, encoder: Encoder, name: str, split: str) -> dict[str, Features]:
+        self.say(f"{name}: embedding {self.data.size(split):,} samples ({split})")
+        return embed_readouts(
+            encoder,
+            self.data,
+            split=split,
+            readouts=self.readouts,
+            batch_size=self.batch_size,
+            device=self.device,
+            precision=self.precision,
+            cache=self.cache,
+            progress=self.progress,
+        )
+
+    def _both(self, encoder: Encoder, name: str, judges: Sequence[Any]) -> Found:
+        splits = ("train", "test") if judges else ("train",)
+        parts = {split: self._encode(encoder, name, split) for split in splits}
+        return {
+            readout: {split: parts[split][readout] for split in splits} for readout in self.readouts
+        }
+
+    def _raw(self, judges: Sequence[FeatureEvaluator]) -> list[Row]:
+        spec = self.data.spec()
+        found = {
+            split: embed(raw_pixels, self.data, split=split, spec=spec, batch_size=self.batch_size)
+            for split in (("train", "test") if judges else ("train",))
+        }
+        rows = self._judge(judges, {"pixels": found}, RAW)
+        # pixels have one read-out, which stands beside each of the encoder's
+        return [replace(row, readout=readout) for readout in self.readouts for row in rows]
+
+    def _random(self, judges: Sequence[FeatureEvaluator]) -> list[Row]:
+        rows = {}
+        for seed in range(self.seed, self.seed + self.random_seeds):
+            with torch.random.fork_rng():
+                torch.manual_seed(seed)
+                encoder = self.model.builder(self.spec)
+            name = f"{RANDOM}, seed {seed}"
+            rows[seed] = self._judge(judges, self._both(encoder.eval(), name, judges), name)
+        return _merge(rows)
+
+    def _supervised(
+        self, judges: Sequence[FeatureEvaluator], own: Found, settings: Supervised
+    ) -> list[Row]:
+        pair = next(iter(own.values()))
+        label, truth, classes = check_labels(pair["train"], pair["test"])
+        start = time.perf_counter()
+        self.say(f"{SUPERVISED}: {settings.steps(len(label)):,} steps on {len(label):,} labels")
+        everything = torch.arange(len(label))
+        network = self._fit(settings, everything, label, classes, self.seed)
+        measured = end_to_end(
+            [network], self.data, spec=self.spec, truth=truth, train=len(label), settings=settings
+        )
+        passed = time.perf_counter() - start
+        rows = [
+            Row.of(
+                measured,
+                name=SUPERVISED,
+                readout="end to end",
+                protocol=PROTOCOL,
+                seconds=passed,
+            )
+        ]
+        frozen = [judge for judge in judges if not isinstance(judge, FewLabels)]
+        rows += self._judge(frozen, self._both(network.encoder, SUPERVISED, judges), SUPERVISED)
+        for judge in judges:
+            if isinstance(judge, FewLabels):
+                rows.append(self._few(judge, settings, label, truth, classes))
+        return rows
+
+    def _few(
+        self,
+        judge: FewLabels,
+        settings: Supervised,
+        label: torch.Tensor,
+        truth: torch.Tensor,
+        classes: int,
+    ) -> Row:
+        start, draws = time.perf_counter(), judge.draw(label)
+        self.say(f"{SUPERVISED}: {len(draws)} runs on {draws.shape[1]:,} labels each")
+        networks = [
+            self._fit(settings, places, label[places], classes, self.seed + number)
+            for number, places in enumerate(draws)
+        ]
+        measured = end_to_end(
+            networks,
+            self.data,
+            spec=self.spec,
+            truth=truth,
+            train=draws.shape[1],
+            settings=settings,
+        )
+        return Row.of(
+            measured,
+            name=SUPERVISED,
+            readout="end to end",
+            protocol=FEW_PROTOCOL,
+            seconds=time.perf_counter() - start,
+            details={"share": judge.share, "draws": judge.draws},
+        )
+
+    def _fit(
+        self,
+        settings: Supervised,
+        places: torch.Tensor,
+        label: torch.Tensor,
+        classes: int,
+        seed: int,
+    ) -> Any:
+        return settings.train(
+            self.model.builder,
+            self.data,
+            spec=self.spec,
+            places=places,
+            label=label,
+            classes=classes,
+            seed=seed,
+            device=self.device,
+            progress=self.progress,
+        )
+
+    # Judging -------------------------------------------------------------------------------------
+
+    def _judge(self, judges: Sequence[FeatureEvaluator], found: Found, name: str) -> list[Row]:
+        """All rows of one encoder or floor: a protocol and read-out after the other."""
+        rows: list[Row] = []
+        for judge in judges:
+            for readout, splits in found.items():
+                start = time.perf_counter()
+                self.say(f"{name}: {judge.name}, {readout}")
+                measures = judge.score(splits["train"], splits["test"])
+                passed = time.perf_counter() - start
+                rows += [
+                    Row.of(
+                        each, name=name, readout=readout, protocol=judge.protocol, seconds=passed
+                    )
+                    for each in measures
+                ]
+        for readout, splits in found.items():
+            rows += _label_free(splits["train"], name, readout)
+        return rows
+
+
+def _merge(seeds: dict[int, list[Row]]) -> list[Row]:
+    """The rows of several seeds as one list, the values of the seeds as trials."""
+    rows = []
+    for same in zip(*seeds.values(), strict=True):
+        trials = tuple(row.value for row in same)
+        hits = [row.hits for row in same if row.hits is not None]
+        rows.append(
+            replace(
+                same[0],
+                name=RANDOM,
+                value=sum(trials) / len(trials),
+                spread=float(torch.tensor(trials).std()) if len(trials) > 1 else None,
+                trials=trials,
+                seconds=round(sum(row.seconds for row in same), 3),
+                details={**same[0].details, "seeds": list(seeds)},
+                hits=torch.stack(hits).mean(0) if hits else None,
+            )
+        )
+    return rows
+
+
+def _label_free(features: Features, name: str, readout: str) -> list[Row]:
+    judge, start = LabelFree(), time.perf_counter()
+    values = judge.score(features)
+    passed = time.perf_counter() - start
+    return [
+        Row(
+            name=name,
+            readout=readout,
+            protocol=judge.protocol,
+            metric=metric,
+            value=values[metric],
+            unit="",
+            trials=(values[metric],),
+            train=int(values["samples"]),
+            seconds=round(passed, 3),
+            details={"dim": int(values["dim"])},
+        )
+        for metric in ("relative_std", "effective_rank", "stable_rank")
+    ]
+
+
+# Arguments ---------------------------------------------------------------------------------------
+
+
+def _source(model: Any, data: str | DataSource | None) -> DataSource:
+    if isinstance(data, DataSource):
+        return data
+    if data is not None:
+        return open_data(data)
+    if isinstance(model, Run):
+        return model.recipe.data
+    if isinstance(model, str | Path) and Path(model).is_dir():
+        return Run(model).recipe.data
+    raise ValueError("say on which data: a folder, a data set's name or a file (--data)")
+
+
+def _check(floors: Sequence[str], supervised: Supervised | bool, builder: Any) -> None:
+    unknown = [floor for floor in floors if floor not in FLOORS]
+    if unknown:
+        raise ValueError(f"no floor {unknown[0]!r}: use {' or '.join(FLOORS)}")
+    if builder is None and ("random" in floors or supervised):
+        raise ValueError(
+            "random weights and supervised training need the architecture: pass builder=..., "
+            "or floors=('raw',) and supervised=False"
+        )
+
+
+def _readouts(encoder: Encoder, readouts: Sequence[str] | None) -> tuple[str, ...]:
+    if readouts is not None:
+        return tuple(readouts)
+    grid = type(encoder).maps is not Encoder.maps and 4 * encoder.dim <= WIDEST_GRID
+    return READOUTS if grid else READOUTS[:1]
+
+
+def _evaluators(
+    protocols: Sequence[str | FeatureEvaluator], *, train: int, seed: int
+) -> list[FeatureEvaluator]:
+    known: dict[str, FeatureEvaluator] = {
+        "knn": Knn(k=min(20, train)),
+        "linear": Linear(seed=seed),
+        "fewlabel": FewLabels(seed=seed),
+    }
+    found: list[FeatureEvaluator] = []
+    for protocol in protocols:
+        if isinstance(protocol, str) and protocol not in known:
+            raise ValueError(f"no protocol {protocol!r}: use {', '.join(known)}")
+        found.append(known[protocol] if isinstance(protocol, str) else protocol)
+    return found
+
+
+def _silent(text: str) -> None:
+    """Say nothing."""
