@@ -84,7 +84,7 @@ def small() -> Recipe:
             weight_decay=constant(0.02),
             rules=(PLAIN_1D,),
         ),
-        epochs=4,
+        epochs=2,
         batch_size=256,
         precision="auto",
     )
