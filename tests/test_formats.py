@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import get_model
 
+from unlabeled import formats
 from unlabeled.data.source import ImageSpec
 from unlabeled.encoders.encoder import Encoder
 from unlabeled.encoders.image import image_encoder, init_weights, small_resnet, timm_encoder
@@ -195,6 +196,9 @@ def test_other_batch_norms_become_plain_and_the_encoder_keeps_its_own(
     own = {"split": SplitBatchNorm2d, "global": GlobalBatchNorm, "sync": nn.SyncBatchNorm}[kind]
     assert any(isinstance(module, own) for module in converted.modules())
     converted.train()
+    norms = {type(item) for item in formats._plain_copy(converted).modules() if "Norm" in str(item)}
+    assert norms.isdisjoint({SplitBatchNorm2d, GlobalBatchNorm, nn.SyncBatchNorm})
+    assert nn.BatchNorm2d in norms
     path = export(converted, tmp_path / "encoder.pt2", to="pt2")
     torch.testing.assert_close(torch.export.load(path).module()(x), before, rtol=1e-5, atol=1e-5)
     assert any(isinstance(module, own) for module in converted.modules())

@@ -29,7 +29,8 @@ class TimmEncoder(ImageEncoder):
 
     def __init__(self, net: Any, *, rank: int, spec: ImageSpec, made: Origin) -> None:
         super().__init__(net, dim=net.head_hidden_size, spec=spec, made=made)
-        self.prefix = getattr(net, "num_prefix_tokens", 0)  # timm's own way to ask
+        # timm's own way to ask; VOLO alone has a class token and does not say so
+        self.prefix = getattr(net, "num_prefix_tokens", 1 if type(net).__name__ == "VOLO" else 0)
         self.rank = rank
         self.nhwc = getattr(net, "output_fmt", "NCHW") == "NHWC"
 
