@@ -50,6 +50,13 @@ def test_a_fingerprint_follows_every_value():
         assert fingerprint(override(recipe(), {key: value})) != base, key
 
 
+def test_the_text_holds_defaults_so_that_a_stored_run_outlives_their_change():
+    options = describe(recipe())["options"]
+    assert options["encoder"]["options"]["widths"] == [32, 64, 256]
+    assert options["method"]["options"]["dim"] == 128
+    assert set(options["optim"]["options"]["kind"]["options"]) == {"momentum"}
+
+
 def test_override_reads_text_and_keeps_a_schedules_shape():
     changed = override(recipe(), {"optim.lr": "0.6", "batch_size": "128"})
     assert changed.batch_size == 128

@@ -159,7 +159,8 @@ def load_encoder(path: Path, *, name: str | None = None) -> Model:
     try:
         encoder.load_state_dict(load_file(str(path)))
     except (SafetensorError, RuntimeError) as error:
-        raise ValueError(f"{path} does not fit its encoder.json: {error}") from error
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{path} does not fit its encoder.json: {reason}") from error
     return Model(encoder.eval(), name or facts["name"], builder)
 
 

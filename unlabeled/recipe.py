@@ -126,7 +126,7 @@ def describe(value: Any) -> Any:
     if isinstance(value, partial):
         if value.args:
             raise TypeError(f"{value}: give a recipe's arguments by name, not by position")
-        options = {key: describe(item) for key, item in sorted(value.keywords.items())}
+        options = {key: describe(item) for key, item in sorted(_bound(value).items())}
         return {"partial": _address(value.func), "options": options}
     if is_dataclass(value) and not isinstance(value, type):
         options = {item.name: describe(getattr(value, item.name)) for item in fields(value)}
@@ -155,6 +155,22 @@ def field_lines(options: dict[str, Any], prefix: str = "") -> list[str]:
         else:
             lines.append(f"  {dotted} = {value}")
     return lines
+
+
+def _bound(value: partial[Any]) -> dict[str, Any]:
+    """The keywords of a partial with the defaults of its function filled in.
+
+    A stored run or encoder must mean the same after a default has changed. Defaults of torch's
+    optimizers are left out: they come and go with its versions.
+    """
+    if value.func.__module__.partition(".")[0] == "torch":
+        return value.keywords
+    defaults = {
+        name: parameter.default
+        for name, parameter in inspect.signature(value.func).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY and parameter.default is not parameter.empty
+    }
+    return defaults | value.keywords
 
 
 def rebuild(description: Any) -> Any:

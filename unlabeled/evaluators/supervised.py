@@ -16,7 +16,8 @@ from unlabeled.data.stream import permutation, read_ahead
 from unlabeled.encoders.encoder import Encoder
 from unlabeled.evaluators.evaluator import Measure, measure
 from unlabeled.features import PRECISIONS, Progress, embed
-from unlabeled.method import Batch
+from unlabeled.method import Batch, Clock
+from unlabeled.schedule import cosine
 from unlabeled.views.generator import SampleGenerator
 
 PROTOCOL = "supervised/adamw-v1"
@@ -25,7 +26,7 @@ FEW_PROTOCOL = "fewlabel/supervised-adamw-v1"
 
 @dataclass(frozen=True, kw_only=True)
 class Supervised:
-    """How the comparison is trained: AdamW, one cycle, random flips and shifts, cross-entropy.
+    """How the comparison is trained: AdamW, a cosine schedule, random flips and shifts, cross-entropy.
 
     Nothing is tuned, so it is what labels give with little care, not the most they can give.
 
@@ -33,7 +34,7 @@ class Supervised:
         epochs: passes over the labeled samples.
         least_steps: steps that also a small set gets, in more passes.
         batch_size: samples of a step; at most a tenth of the labeled samples, but at least 16.
-        lr: peak learning rate, reached after a fifth of the steps.
+        lr: peak learning rate, reached after a tenth of the steps.
         weight_decay: of weights; biases and norms have none.
         shift: pixels as a share of the side, in each direction.
         precision: "32-true", "bf16-mixed" or "16-mixed".
@@ -100,14 +101,14 @@ class Supervised:
         groups: list[dict[str, Any]] = [{"params": plain}, {"params": exempt, "weight_decay": 0.0}]
         steps, size = self.steps(len(places)), self.size(len(places))
         optimizer = torch.optim.AdamW(groups, lr=self.lr, weight_decay=self.weight_decay)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, max_lr=self.lr, total_steps=steps, pct_start=0.2
-        )
+        schedule = cosine(self.lr, warmup=steps)  # of which the schedule takes a tenth
         prepare, kind = data.prepare(spec), torch.device(device).type
         dtype = PRECISIONS[self.precision]
         scaler = torch.amp.GradScaler(kind, enabled=dtype == torch.float16)
         network.train()
         for step, (epoch, chosen, batch) in enumerate(self._read(data, places, seed), 1):
+            for group in optimizer.param_groups:
+                group["lr"] = schedule(Clock(step, steps))
             generator = SampleGenerator(seed, epoch, batch["index"])
             x = shifted(prepare(batch), generator, share=self.shift).to(device)
             x = x.contiguous(memory_format=torch.channels_last)
@@ -123,7 +124,6 @@ class Supervised:
             scaler.scale(loss).backward()
             scaler.step(optimizer)
             scaler.update()
-            schedule.step()
             if progress is not None:
                 progress(step * size, steps * size)
         return network.eval()
