@@ -146,8 +146,8 @@ def test_the_loss_does_not_read_labels(stem):
 def test_resuming_equals_the_straight_run_bit_for_bit(stem, tmp_path):
     recipe = tiny(stem)
     straight = pretrain(recipe, out=tmp_path / "straight", **QUIET)
+    options = {**QUIET, "checkpoint_seconds": 0.0, "callbacks": [KillAt(3)]}
     with pytest.raises(Killed):
-        options = {**QUIET, "checkpoint_seconds": 0.0, "callbacks": [KillAt(3)]}
         pretrain(recipe, out=tmp_path / "broken", **options)
     losses = Losses()
     resumed = pretrain(recipe, out=tmp_path / "broken", callbacks=[losses], **QUIET)

@@ -64,7 +64,7 @@ def test_the_first_rule_that_matches_counts():
     recipe = toy_recipe(optim=sgd(rules=rules)).fitted()
     module = Pretraining(recipe.build(), recipe, steps=1, epoch_steps=1)
     groups = module.configure_optimizers()[0].param_groups
-    assert [len(group["params"]) for group in groups][0] == 2  # the head's bias is with its weight
+    assert len(groups[0]["params"]) == 2  # the head's bias is with its weight
     assert [group["adapt"] for group in groups] == [True, False, True]
 
 

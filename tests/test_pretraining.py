@@ -45,7 +45,7 @@ def test_a_finished_run_is_not_overwritten(tmp_path):
     recipe = toy_recipe(steps=2)
     run = pretrain(recipe, out=tmp_path / "run", **QUIET)
     assert run.finished
-    with pytest.raises(ValueError, match="finished run.*--overwrite"):
+    with pytest.raises(ValueError, match=r"finished run.*--overwrite"):
         pretrain(recipe, out=tmp_path / "run", **QUIET)
     pretrain(replace(recipe, seed=1), out=tmp_path / "run", overwrite=True, **QUIET)
     assert Run(tmp_path / "run").recipe.seed == 1

@@ -33,7 +33,7 @@ def recipe() -> Recipe:
 def test_text_and_back_is_the_same_recipe():
     text = json.dumps(describe(recipe()))
     again = rebuild(json.loads(text))
-    assert again == rebuild(json.loads(json.dumps(describe(again))))
+    assert describe(again) == describe(recipe())
     assert fingerprint(again) == fingerprint(recipe())
     assert isinstance(again.build(), SimCLR)
 
@@ -81,9 +81,3 @@ def test_a_lambda_has_no_text():
 def test_positional_arguments_are_refused():
     with pytest.raises(TypeError, match="by name"):
         describe(partial(cosine, 0.3))
-
-
-def test_building_on_meta_costs_nothing():
-    with torch.device("meta"):
-        method = recipe().build()
-    assert all(value.is_meta for value in method.parameters())

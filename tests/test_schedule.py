@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import pytest
 
@@ -52,5 +53,5 @@ def test_steps_drop_at_shares_of_the_run():
 def test_cosine_never_rises_again():
     rate = cosine(1.0, warmup=1)
     values = [rate(at(step)) for step in range(10, 101)]
-    assert all(a >= b for a, b in zip(values, values[1:], strict=False))
+    assert all(a >= b for a, b in pairwise(values))
     assert math.isclose(values[-1], 0.0, abs_tol=1e-12)

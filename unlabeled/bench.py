@@ -141,7 +141,8 @@ def _line(scores: Scores, stem: str) -> str:
     parts = []
     for protocol in PROTOCOLS:
         values = [_row(scores, protocol, name).value for name in (stem, RANDOM, RAW)]
-        parts.append("{0} {1:.2f} (random {2:.2f}, raw {3:.2f})".format(protocol, *values))
+        own, random, raw = values
+        parts.append(f"{protocol} {own:.2f} (random {random:.2f}, raw {raw:.2f})")
     return ", ".join(parts)
 
 

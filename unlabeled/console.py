@@ -14,6 +14,7 @@ from rich.text import Text
 
 from unlabeled.monitor import Health, Speed
 from unlabeled.pretraining import Plan
+from unlabeled.schedule import Clock
 
 
 class ConsoleReporter:
@@ -82,7 +83,7 @@ class LiveProgress(Callback):
         if now - self._shown < pause and batch_idx + 1 < total:
             return
         self._shown = now
-        clock = module.method.clock  # type: ignore[union-attr]
+        clock: Clock = module.method.clock  # type: ignore[union-attr,assignment]
         line = self._line(trainer, left=total - batch_idx - 1)
         if self._bar is not None:
             self._bar.update(

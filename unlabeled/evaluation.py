@@ -407,7 +407,7 @@ def _source(model: Any, data: str | DataSource | None) -> DataSource:
         return model.recipe.data
     if isinstance(model, str | Path) and Path(model).is_dir():
         return Run(model).recipe.data
-    raise ValueError("say on which data: a folder, a data set's name or a file (--data)")
+    raise ValueError(f"{model} is no run folder, so say on which data to judge it (--data)")
 
 
 def _check(floors: Sequence[str], supervised: Supervised | bool, builder: Any) -> None:

@@ -92,9 +92,16 @@ def pretrain(
         recipe: ``stem``, ``stem:preset``, ``file.py:function``, or a Recipe.
         data: a DataSource, or a text that `unlabeled.data.open_data` understands.
         encoder: a name that `unlabeled.encoders.image.image_encoder` understands.
+        epochs: passes over the data; by default fitted to the data's size.
+        batch_size: samples of a step, over all devices and micro-batches.
+        precision: of Lightning, or "auto" (`resolve_precision`).
+        seed: of weights, order and views.
         init: weights to start from: a file or ``hub:timm/NAME``.
         out: the run folder; ``runs/NAME-DATA`` by default.
+        overwrite: whether a run that ``out`` holds may be replaced.
         overrides: dotted fields of the recipe, ``{"method.temperature": 0.2}``.
+        reporter: who is told how the run goes.
+        checkpoint_seconds: at most so much work is lost when the process is killed.
         trainer: goes to ``lightning.Trainer`` untouched (devices, strategy, logger ...).
 
     Raises:
@@ -328,7 +335,7 @@ def _train(
         LOG.info("%s", report)
     if recipe.sync_batchnorm:
         global_batchnorm(method)
-    method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    method.to(memory_format=torch.channels_last)
     module = Pretraining(method, recipe, steps=plan.steps, epoch_steps=plan.epoch_steps)
     checkpoints = Checkpoints(
         run.checkpoints, seconds=checkpoint_seconds, accumulate=recipe.accumulate

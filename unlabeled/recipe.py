@@ -273,9 +273,8 @@ def _rescaled(schedule: Any, value: float) -> Any:
         return constant(value)
     start = schedule.keywords["start"]
     scale = value / start if start else 1.0
-    scaled = {
-        name: schedule.keywords[name] * scale
-        for name in ("end", "warmup_from")
-        if name in schedule.keywords
-    }
-    return partial(schedule.func, **{**schedule.keywords, **scaled, "start": value})
+    keywords: dict[str, Any] = {**schedule.keywords, "start": value}
+    for name in ("end", "warmup_from"):
+        if name in keywords:
+            keywords[name] *= scale
+    return partial(schedule.func, **keywords)

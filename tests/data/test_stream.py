@@ -13,7 +13,7 @@ def stream(**changes):
 
 def test_an_epoch_sees_no_sample_twice_and_epochs_differ():
     batches = list(stream())
-    first, second = sum(batches[:2], []), sum(batches[2:4], [])
+    first, second = batches[0] + batches[1], batches[2] + batches[3]
     assert len(set(first)) == len(set(second)) == 16
     assert first != second
     assert first == permutation(20, seed=3, epoch=0)[:16].tolist()
@@ -27,9 +27,7 @@ def test_a_stream_that_starts_later_goes_on_alike(start):
 
 @pytest.mark.parametrize(("accumulate", "ranks"), [(1, 2), (2, 1), (2, 2), (4, 2)])
 def test_ranks_and_micro_batches_share_out_the_same_global_batches(accumulate, ranks):
-    parts = [
-        list(stream(accumulate=accumulate, rank=rank, ranks=ranks)) for rank in range(ranks)
-    ]
+    parts = [list(stream(accumulate=accumulate, rank=rank, ranks=ranks)) for rank in range(ranks)]
     whole = list(stream())
     for step, batch in enumerate(whole):
         micro = range(step * accumulate, (step + 1) * accumulate)

@@ -76,6 +76,7 @@ class DataSource(ABC):
 
     def follow(self, method: Method) -> None:
         """Live sources (control) generate data with the current method; others do nothing."""
+        return
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -89,7 +89,7 @@ class Loader:
         self.loader: DataLoader[Any] = DataLoader(
             source.split("train"),  # type: ignore[arg-type]
             batch_sampler=stream,
-            collate_fn=source.collate,
+            collate_fn=source.collate,  # type: ignore[arg-type]
             num_workers=source.workers,
             generator=torch.Generator().manual_seed(0),  # leaves the global state alone
         )

@@ -26,7 +26,7 @@ FEW_PROTOCOL = "fewlabel/supervised-adamw-v1"
 
 @dataclass(frozen=True, kw_only=True)
 class Supervised:
-    """How the comparison is trained: AdamW, a cosine schedule, random flips and shifts, cross-entropy.
+    """How the comparison is trained: AdamW, one cycle, random flips and shifts, cross-entropy.
 
     Nothing is tuned, so it is what labels give with little care, not the most they can give.
 
