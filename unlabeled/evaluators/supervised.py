@@ -108,7 +108,9 @@ class Supervised:
         network.train()
         for step, (epoch, chosen, batch) in enumerate(self._read(data, places, seed), 1):
             for group in optimizer.param_groups:
-                group["lr"] = schedule(Clock(step, steps))
+                group["lr"] = schedule(
+                    Clock(step, steps + 1)
+                )  # neither the first nor the last is 0
             generator = SampleGenerator(seed, epoch, batch["index"])
             x = shifted(prepare(batch), generator, share=self.shift).to(device)
             x = x.contiguous(memory_format=torch.channels_last)
