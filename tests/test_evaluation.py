@@ -7,7 +7,7 @@ import torch
 from rich.console import Console
 
 from tests.evaluators.fakes import FakeData, FakeEncoder
-from unlabeled.evaluation import evaluate
+from unlabeled.evaluation import evaluate, evaluate_model
 from unlabeled.evaluators.fewlabel import FewLabels
 from unlabeled.evaluators.knn import Knn
 from unlabeled.evaluators.supervised import Supervised
@@ -87,13 +87,17 @@ def test_json_holds_protocols_settings_and_counts(encoder):
     assert len(content["sentences"]) == 13
 
 
-def test_the_table_shows_all_of_it(encoder):
-    console = Console(width=250, file=io.StringIO())
+def test_the_table_fits_a_terminal_and_shows_all_of_it(encoder):
+    console = Console(width=100, file=io.StringIO())
     scores = check(encoder)
     console.print(scores.table())
     text = console.file.getvalue()
-    for word in ("knn/instdisc-v1", "over raw pixels", "over random weights", "effective rank"):
+    assert "…" not in text
+    for word in ("knn top1", "linear top1", "fewlabel 0.1 top1", "effective rank", "grid2"):
         assert word in text
+    for each in scores.comparisons():
+        mark = "" if each.shown else "?"
+        assert f"({each.difference:+.1f}{mark})" in text
     assert f"{pick(scores, 'FakeEncoder', 'knn').value:.1f}" in text
 
 
@@ -176,3 +180,16 @@ def test_errors(encoder):
         encoder.conv.bias[0] = torch.nan
     with pytest.raises(ValueError, match="feature of sample 0 is not finite"):
         check(encoder)
+
+
+def test_evaluate_model_writes_scores_and_page(tmp_path):
+    lines = []
+    page = tmp_path / "deep" / "page.html"
+    scores, found = evaluate_model(
+        "small", data="digits", protocols=("knn",), report=page, say=lines.append
+    )
+    assert found == page
+    assert scores.data in page.read_text()
+    content = json.loads(page.with_name("scores.json").read_text())
+    assert content == json.loads(json.dumps(scores.to_json()))
+    assert lines[0].startswith("small: embedding")

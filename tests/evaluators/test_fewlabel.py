@@ -36,7 +36,7 @@ def test_ranks_count_each_class_from_zero():
 
 
 def test_the_batched_result_equals_a_loop_over_draws_folds_and_strengths():
-    train, test = blobs(400, apart=0.5), blobs(150, apart=0.5, seed=1)
+    train, test = blobs(400, apart=0.25), blobs(150, apart=0.25, seed=1)
     judge = FewLabels(share=0.1, draws=2, strengths=(1e-2, 1e-1, 1.0))
     found = judge.score(train, test)[0]
     scale = Scaler.fit(train.x)
@@ -60,6 +60,8 @@ def test_the_batched_result_equals_a_loop_over_draws_folds_and_strengths():
                     strength=torch.tensor([[judge.strengths[best]]]))  # fmt: skip
         right = final.predict(scale(test.x)[None])[0, :, 0] == test.label
         assert found.trials[number] == pytest.approx(100 * right.double().mean().item(), abs=0.7)
+    # on the labels that it was fitted to, the weakest would always win
+    assert min(found.details["strength"]) > 1e-2
 
 
 def test_value_spread_and_counts():

@@ -218,24 +218,26 @@ class Scores:
         }
 
     def table(self) -> Table:
-        """Return one line a protocol and read-out: the encoder, its floors, the differences."""
+        """Return one line a protocol and read-out; each floor with the encoder's lead over it."""
         from rich.table import Table
 
         names = list(dict.fromkeys(row.name for row in self.rows))
         table = Table(title=f"{self.model} on {self.data}", title_justify="left")
-        for name in ("protocol", "read-out", "metric"):
+        for name in ("score", "read-out"):
             table.add_column(name)
         for name in names:
             table.add_column(name, justify="right")
-        floors = [name for name in names if name != self.model]
-        for name in floors:
-            table.add_column(f"over {name}", justify="right")
-        over = {(_key(each.encoder), each.floor.name): each for each in self.comparisons()}
-        keys = list(dict.fromkeys(_key(row) for row in self.rows))
-        for key in keys:
-            cells = {row.name: _cell(row) for row in self.rows if _key(row) == key}
-            differences = [_difference(over.get((key, name))) for name in floors]
-            table.add_row(*key, *(cells.get(name, "") for name in names), *differences)
+        if self.comparisons():
+            table.caption = "in parentheses: how far the encoder is over it; ? is within the noise"
+        over = {id(each.floor): each for each in self.comparisons()}
+        for key in dict.fromkeys(_key(row) for row in self.rows):
+            line = {row.name: row for row in self.rows if _key(row) == key}
+            cells = [
+                _cell(line[name], over.get(id(line[name]))) if name in line else ""
+                for name in names
+            ]
+            first = next(iter(line.values()))
+            table.add_row(_score(first), first.readout, *cells)
         return table
 
 
@@ -250,19 +252,24 @@ def _comparable(row: Row, floor: Row) -> bool:
 
 
 def _key(row: Row) -> tuple[str, str, str]:
-    return row.protocol, row.readout, row.metric.replace("_", " ")
+    return row.protocol, row.readout, row.metric
 
 
-def _cell(row: Row) -> str:
-    digits = 1 if row.unit == "%" else 3 if row.metric == "relative_std" else 1
+def _score(row: Row) -> str:
+    kind = row.protocol.partition("/")[0]
+    if kind == LABEL_FREE:
+        return row.metric.replace("_", " ")
+    share = f" {row.details['share']:.3g}" if "share" in row.details else ""
+    return f"{kind}{share} {row.metric}"
+
+
+def _cell(row: Row, over: Comparison | None) -> str:
+    digits = 2 if row.metric == "relative_std" else 1
     spread = "" if row.spread is None else f" ± {row.spread:.{digits}f}"
-    return f"{row.value:.{digits}f}{spread}"
-
-
-def _difference(found: Comparison | None) -> str:
-    if found is None:
-        return ""
-    text = f"{found.difference:+.1f}"
-    if not found.shown:
-        return f"[dim]{text} ?[/dim]"
-    return f"[green]{text}[/green]" if found.difference > 0 else f"[red]{text}[/red]"
+    text = f"{row.value:.{digits}f}{spread}"
+    if over is None or over.floor.protocol != over.encoder.protocol:
+        return text
+    if not over.shown:
+        return f"{text} [dim]({over.difference:+.1f}?)[/dim]"
+    color = "green" if over.difference > 0 else "red"
+    return f"{text} [{color}]({over.difference:+.1f})[/{color}]"
