@@ -18,6 +18,7 @@ from tests.toys import sgd, toy_recipe
 from unlabeled.artifacts import Run, load, load_encoder
 from unlabeled.data.arrays import ArrayFile
 from unlabeled.encoders.image import small_resnet
+from unlabeled.methods.image.moco import MoCo
 from unlabeled.monitor import Collapse, Interrupted
 from unlabeled.pretraining import fit_to_data, make_plan, pretrain, resolve_precision
 
@@ -208,6 +209,34 @@ def test_small_data_gets_smaller_batches_and_as_many_steps(tmp_path):
 def test_a_batch_larger_than_the_data_is_one_clear_error(tmp_path):
     with pytest.raises(ValueError, match=r"batch_size 4096 is larger than the 1[,0-9]+ training"):
         make_plan(toy_recipe(batch_size=4096))
+
+
+def test_init_reaches_the_teacher_too(tmp_path):
+    source = pretrain(toy_recipe(steps=1), out=tmp_path / "source", **QUIET)
+    seen = {}
+
+    class Look(Callback):
+        def on_train_start(self, trainer, module):
+            for name in ("encoder", "teacher.module.0"):
+                part = module.method.get_submodule(name)
+                seen[name] = {key: value.clone() for key, value in part.state_dict().items()}
+
+    recipe = toy_recipe(method=partial(MoCo, queue=32, batchnorm_splits=2), steps=1)
+    recipe = replace(recipe, sync_batchnorm=False)
+    init = str(source.path / "encoder.safetensors")
+    pretrain(recipe, out=tmp_path / "run", init=init, callbacks=[Look()], **QUIET)
+    weights = source.model().encoder.state_dict()
+    assert same(weights, seen["encoder"])
+    assert same(weights, seen["teacher.module.0"])
+
+
+@pytest.mark.parametrize("count", [2, 5, 17, 40])
+def test_a_handful_of_images_trains(tmp_path, count):
+    images = np.random.default_rng(0).integers(0, 255, (count, 32, 32), np.uint8)
+    np.save(tmp_path / "x.npy", images)
+    plan = {"data": str(tmp_path / "x.npy"), "overrides": {"steps": 2}}
+    run = pretrain("simclr", out=tmp_path / "run", **plan, **QUIET)
+    assert run.finished
 
 
 def test_precision_auto_depends_on_the_hardware_only():

@@ -14,16 +14,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from unlabeled.encoders.encoder import Encoder
+from unlabeled.formats import Format
+from unlabeled.formats import export as write_format
 from unlabeled.recipe import Recipe, describe, rebuild
-
-Format = Literal["safetensors", "timm", "torchvision", "onnx", "pt2"]
 
 
 @dataclass(frozen=True)
@@ -206,9 +206,7 @@ def export(
     overwrite: bool = False,
 ) -> Path:
     """Write an encoder in another library's format: see `unlabeled.formats.export`."""
-    from unlabeled.formats import export as write
-
-    return write(load(model).encoder, Path(path), to=to, overwrite=overwrite)
+    return write_format(load(model).encoder, Path(path), to=to, overwrite=overwrite)
 
 
 # Small files -------------------------------------------------------------------------------------

@@ -326,17 +326,19 @@ def export(
     """Write the encoder in another library's own format."""
     from typing import get_args
 
-    from unlabeled.artifacts import Format
     from unlabeled.artifacts import export as write
     from unlabeled.console import show_log
+    from unlabeled.formats import Format
 
     console = _consoles(as_json)
     show_log(console)
     if to not in get_args(Format):
         raise ValueError(f"--to {to}: there are {', '.join(get_args(Format))}")
-    suffix = {"onnx": "onnx", "pt2": "pt2"}.get(to, "safetensors")
+    # timm finds model.safetensors and its config.json in a folder of their own
+    name = {"onnx": "encoder.onnx", "pt2": "encoder.pt2"}.get(to, "model.safetensors")
     folder = Path(model) if Path(model).is_dir() else Path(model).parent
-    path = out if out is not None else folder / f"exported-{to}.{suffix}"
+    path = out if out is not None else folder / f"exported-{to}" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
     written = write(model, path, to=to, overwrite=overwrite)  # type: ignore[arg-type]
     if as_json:
         _out({"out": str(written), "to": to})

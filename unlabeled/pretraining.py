@@ -210,7 +210,9 @@ def fit_to_data(
     notes = []
     batch_size = int(fixed.get("batch_size", recipe.batch_size))
     if "batch_size" not in fixed and samples < 4 * batch_size:
-        batch_size = max(2, min(samples, 2 ** int(math.log2(max(2, samples / 4)))))
+        # a power of two, as methods split it, and 16 where there are so many: losses need company
+        wanted = min(samples, max(16, samples / 4))
+        batch_size = 2 ** int(math.log2(wanted))
         notes.append(f"batch_size {batch_size} ({samples:,} samples; lr follows)")
     epochs = recipe.epochs
     if "epochs" not in fixed and "steps" not in fixed:
@@ -327,12 +329,13 @@ def _train(
 ) -> None:
     recipe = plan.recipe
     torch.manual_seed(recipe.seed)
-    method = recipe.build()
+    encoder = recipe.encoder(recipe.views.spec)
     if init is not None:
         from unlabeled.encoders.image import init_weights
 
-        report = init_weights(method.encoder, init)  # type: ignore[arg-type]
-        LOG.info("%s", report)
+        # before the method is built: teachers are copies of the encoder
+        LOG.info("%s", init_weights(encoder, init))
+    method = recipe.method(encoder)
     if recipe.sync_batchnorm:
         global_batchnorm(method)
     method.to(memory_format=torch.channels_last)
