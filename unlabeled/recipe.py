@@ -153,8 +153,21 @@ def field_lines(options: dict[str, Any], prefix: str = "") -> list[str]:
         elif isinstance(value, dict):
             lines.append(f"  {dotted} = {value['name'].rpartition(':')[2]}")
         else:
-            lines.append(f"  {dotted} = {value}")
+            lines.append(f"  {dotted} = {_short(value)}")
     return lines
+
+
+def _short(value: Any) -> str:
+    """A described value on one line: ``[Rule(name=*, decay=False)]``."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_short, value))}]"
+    if not isinstance(value, dict):
+        return str(value)
+    if "name" in value:
+        return str(value["name"]).rpartition(":")[2]
+    kind = str(value.get("make") or value.get("partial") or "").rpartition(":")[2]
+    inner = value.get("options") or value.get("map") or {}
+    return f"{kind}({', '.join(f'{key}={_short(item)}' for key, item in inner.items())})"
 
 
 def _bound(value: partial[Any]) -> dict[str, Any]:

@@ -96,7 +96,8 @@ def sprite(images: Tensor, *, budget: int) -> Sprite:
     sheet = sheet.view(rows, columns, channels, pitch, pitch).permute(2, 0, 3, 1, 4)
     image = _image(sheet.reshape(channels, rows * pitch, columns * pitch))
     for quality in QUALITIES:
-        data = _encoded(image, "JPEG", quality=quality, subsampling=0, optimize=True)
+        # not optimize=True: Pillow then needs the whole file to fit its buffer, and fails
+        data = _encoded(image, "JPEG", quality=quality, subsampling=0)
         if len(data) <= budget:
             break
     return Sprite(uri=_uri(data, "jpeg"), side=side, pitch=pitch, columns=columns, rows=rows)
