@@ -89,7 +89,7 @@ def fit(
     weight: Float[Tensor, "B P n"] | None = None,
     start: tuple[Tensor, Tensor] | None = None,
     steps: int = 200,
-    tolerance: float = 1e-5,
+    tolerance: float = 1e-4,
 ) -> Fit:
     """Fit P problems to each of B data sets.
 
