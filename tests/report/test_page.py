@@ -181,6 +181,13 @@ def test_without_labels_the_page_says_what_it_cannot_say():
     assert json.loads(Reader(page).text["script"][0])["map"]["labels"] is None
 
 
+def test_labels_that_nothing_was_scored_against_are_no_missing_labels():
+    source = Source()
+    page = render(collect(model=model_of(source), data=source, scores={}, run=None, points=40))
+    assert "Nothing was scored against the labels" in page
+    assert "There are no labels here" not in page
+
+
 def test_the_headline_and_the_table_stand_first():
     page = render(gathered())
     first = page[page.index("<main>") :]

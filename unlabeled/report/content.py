@@ -301,7 +301,7 @@ def _data_text(data: DataSource) -> str:
         kind = {1: "gray", 3: "color"}.get(spec.channels, f"{spec.channels}-channel")
         text += f", {kind} images at {spec.size} px"
     if data.classes:
-        return f"{text}, {len(data.classes)} classes (labels are used to judge only)"
+        return f"{text}, {len(data.classes)} classes"
     return f"{text}, no labels"
 
 

@@ -31,7 +31,7 @@ class Chart:
 _KNOWN = (
     # prefix or key, title, note, vertical axis from zero
     ("loss/", "Loss", "lower is better for the method, not always for what you do with it", False),
-    ("knn/", "kNN accuracy", "inside the training set; labels judge and never train", False),
+    ("knn/", "kNN accuracy", "leave-one-out, inside the training set", False),
     (
         "health/std",
         "Embedding spread",

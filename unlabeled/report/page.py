@@ -24,6 +24,9 @@ LABEL_FREE_NOTE = (
     '<p class="note">Relative std is 1 where the features are spread evenly and 0 where they '
     "collapsed; the ranks count the dimensions in use. More is not always better.</p>"
 )
+NO_SCORES = (
+    "Nothing was scored against the labels, so this page cannot say whether the encoder helps."
+)
 SCALED = (
     "Channels beyond gray or color cannot be seen: the pictures show {shown}, each scaled to its "
     "own smallest and largest value."
@@ -86,7 +89,10 @@ def _json(value: Any) -> str:
 
 def _help(content: ReportContent) -> str:
     parts = []
-    headline = content.headline or ("" if content.table is not None else NO_LABELS)
+    headline = content.headline
+    if not headline and content.table is None:
+        labeled = any(sample.label is not None for sample in content.samples)
+        headline = NO_SCORES if labeled else NO_LABELS
     if headline:
         parts.append(f'<p class="headline">{escape(headline)}</p>')
     if content.table is not None:
@@ -135,7 +141,7 @@ def _map(content: ReportContent) -> str:
         )
     text += ". Point at or tap a sample to see it."
     if labels:
-        text += " Colors are labels, which training never saw."
+        text += " Colors are labels."
     legend = ""
     if labels:
         keys = "".join(_legend_key(content, label) for label in labels)
