@@ -205,7 +205,7 @@ def test_images_are_stored_with_room_for_crops_and_sizes_may_differ(tmp_path):
     picture(tmp_path / "b.png", size=(200, 200))
     opened = store(tmp_path, image_size=48)
     views = FileSamples(opened, [0, 1]).__getitems__([0, 1])["views"][0]
-    assert [tuple(view.shape) for view in views] == [(1, 60, 120), (1, 60, 60)]
+    assert [tuple(view.shape) for view in views] == [(1, 96, 192), (1, 96, 96)]
     assert torch.is_tensor(FileSamples(opened, [0, 1]).__getitems__([1, 1])["views"][0])
 
 

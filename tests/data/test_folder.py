@@ -165,7 +165,7 @@ def test_given_channels_and_sizes_win(tmp_path):
     fill(tmp_path, ".")
     source = ImageFolder(str(tmp_path), channels=1, image_size=16)
     assert (source.spec().channels, source.spec().size) == (1, 16)
-    assert source.split("train").__getitems__([0])["views"][0].shape == (1, 1, 20, 24)
+    assert source.split("train").__getitems__([0])["views"][0].shape == (1, 1, 32, 38)
     assert source.at(224).spec().size == 224
 
 

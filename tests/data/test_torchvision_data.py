@@ -126,4 +126,4 @@ def test_imagenet_reads_its_folders(tmp_path):
     assert source.classes == ("n01", "n02")
     batch = source.split("test").__getitems__([0, 3])
     assert batch["label"].tolist() == [0, 1]
-    assert batch["views"][0].shape == (2, 3, 280, 373)
+    assert batch["views"][0].shape == (2, 3, 448, 597)

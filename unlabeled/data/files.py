@@ -33,7 +33,7 @@ PEAK_SAMPLE = 64
 FEW = 10
 """So many unreadable files never stop a run; more do if they are above 1 % of all."""
 SMALLEST_SIDE, LARGEST_SIDE = 32, 96
-STORED = 1.25
+STORED = 2.0
 """Shorter side of stored images over the recommended side: room for crops."""
 
 

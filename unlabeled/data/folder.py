@@ -36,7 +36,7 @@ class ImageFolder(ImageSource):
     Files that cannot be read are named once and left out; more than 1 % of them (and more than
     ten) stop the run. See `unlabeled.data.decode.read_image` for what becomes of modes and depths.
     Of images longer than 8:1 the center counts. Images are decoded to a shorter side of at most
-    1.25 ``image_size`` and kept in memory up to ``cache_bytes``.
+    twice ``image_size`` and kept in memory up to ``cache_bytes``.
 
     Args:
         path: the folder.

@@ -47,11 +47,10 @@ class Queue(nn.Module):
 
 
 class FeatureQueue(nn.Module):
-    """The last features of one rank, a queue a crop that assigns (SwAV, arXiv:2006.09882, app. A).
+    """The last features, a queue a crop that assigns (SwAV, arXiv:2006.09882, app. A).
 
-    Empty at first; the newest rows stand in front. ``length`` counts the rows of one rank: the
-    paper's length divided by the number of ranks. Ranks hold different rows, so DDP must not
-    broadcast buffers.
+    Empty at first; the newest rows stand in front. Pushed with the features of all ranks, every
+    rank holds the whole queue, so that one rank's checkpoint has all of it.
 
     Raises:
         ValueError: a size below 1.

@@ -82,7 +82,11 @@ def small() -> Recipe:
             kind=torch.optim.AdamW,
             lr=cosine(2e-3, warmup=0.3),
             weight_decay=constant(0.02),
-            rules=(PLAIN_1D, Rule(name="predictor.*", lr=constant(2e-3))),
+            rules=(
+                Rule(name="predictor.*", one_dim=True, lr=constant(2e-3), decay=False, adapt=False),
+                Rule(name="predictor.*", lr=constant(2e-3)),
+                PLAIN_1D,
+            ),
         ),
         epochs=2,
         batch_size=256,
