@@ -63,3 +63,11 @@ def test_axes_hold_all_values(values):
     assert 2 <= len(heights.ticks) <= 6
     assert all(heights.low <= tick <= heights.high * (1 + 1e-6) for tick in heights.ticks)
     assert "nan" not in plot(chart, number=0)
+
+
+@pytest.mark.parametrize("last", [1, 3, 14, 15, 100, 23_450])
+def test_ticks_of_steps_are_steps(last):
+    (chart,) = charts([{"step": step, "thing": step} for step in (0, last)])
+    ticks = axes(chart)[0].ticks
+    assert all(tick == int(tick) for tick in ticks)
+    assert 2 <= len(ticks) <= 6

@@ -285,7 +285,8 @@ def _facts(model: Model, data: DataSource, run: Run | None) -> tuple[Fact, ...]:
     facts.append(Fact(name="Data", text=_data_text(data)))
     if run is not None:
         options = run.info["recipe"]["options"]
-        text = f"{options['epochs']:g} epochs, batch size {options['batch_size']}, "
+        text = f"{options['epochs']:g} epoch{'' if options['epochs'] == 1 else 's'}, "
+        text += f"batch size {options['batch_size']}, "
         text += f"{options['precision']}, seed {options['seed']}"
         facts.append(Fact(name="Training", text=text))
     return tuple(facts)

@@ -95,15 +95,18 @@ def axes(chart: Chart) -> tuple[Axis, Axis]:
     spare = 0.06 * (high - low) or 0.1 * abs(high) or 1.0
     bottom = low if chart.zero and low == 0 else low - spare
     return (
-        _axis(min(steps), max(min(steps) + 1, *steps), LEFT, RIGHT, count=4),
+        _axis(min(steps), max(min(steps) + 1, *steps), LEFT, RIGHT, count=4, whole=True),
         _axis(bottom, high + spare, BOTTOM, TOP, count=4),
     )
 
 
-def _axis(low: float, high: float, start: float, end: float, *, count: int) -> Axis:
-    rough = (high - low) / count
+def _axis(
+    low: float, high: float, start: float, end: float, *, count: int, whole: bool = False
+) -> Axis:
+    rough = max(1.0, (high - low) / count) if whole else (high - low) / count
     power = 10.0 ** math.floor(math.log10(rough))
-    step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough)
+    factors = (1, 2, 5, 10) if whole else (1, 2, 2.5, 5, 10)
+    step = next(power * factor for factor in factors if power * factor >= rough)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     ticks = tuple(number * step for number in range(first, last + 1))
     return Axis(low=low, high=high, start=start, end=end, ticks=ticks)
