@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
+from typing import Any
 
 from unlabeled.data.digits import Digits
 from unlabeled.data.source import ImageSpec
@@ -23,7 +24,7 @@ def tiny(stem: str) -> Recipe:
     return replace(
         recipe,
         data=Digits(),
-        encoder=replace_widths(recipe),
+        encoder=narrow(recipe, widths=(8, 8, 16)),
         batch_size=BATCH,
         precision="32-true",
         epochs=1,
@@ -31,13 +32,11 @@ def tiny(stem: str) -> Recipe:
     ).fitted()
 
 
-def replace_widths(recipe: Recipe):
-    """The small encoder, narrow; a recipe with an encoder of its own kind keeps it."""
-    from functools import partial
-
+def narrow(recipe: Recipe, *, widths: tuple[int, ...]) -> Any:
+    """The small encoder with other widths; a recipe with an encoder of its own kind keeps it."""
     if isinstance(recipe.encoder, partial) and recipe.encoder.func is small_resnet:
-        return partial(small_resnet, **{**recipe.encoder.keywords, "widths": (8, 8, 16)})
+        return partial(small_resnet, **{**recipe.encoder.keywords, "widths": widths})
     return recipe.encoder
 
 
-__all__ = ["BATCH", "stems", "tiny"]
+__all__ = ["BATCH", "narrow", "stems", "tiny"]
