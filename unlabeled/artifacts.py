@@ -180,7 +180,7 @@ def load(model: str | Path | Run | Model | Encoder, *, data: Any = None) -> Mode
     if isinstance(model, Encoder):
         return Model(model, type(model).__name__, None)
     text, path = str(model), Path(model)
-    if path.is_dir():
+    if path.is_dir() and (Run(path).started or data is None):
         return Run(path).model()
     if path.is_file():
         if path.with_name("encoder.json").is_file() and path.suffix == ".safetensors":

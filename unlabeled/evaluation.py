@@ -127,7 +127,7 @@ def evaluate_model(
 
     source = _source(model, data)
     loaded = load(model, data=source)
-    run = Run(model) if Path(model).is_dir() else None
+    run = Run(model) if Run(model).started else None
     scores = evaluate(loaded, data=source, protocols=protocols, supervised=supervised, say=say)
     folder = run.path if run is not None else Path()
     page = report or folder / "report.html"
@@ -405,7 +405,7 @@ def _source(model: Any, data: str | DataSource | None) -> DataSource:
         return open_data(data)
     if isinstance(model, Run):
         return model.recipe.data
-    if isinstance(model, str | Path) and Path(model).is_dir():
+    if isinstance(model, str | Path) and Run(model).started:
         return Run(model).recipe.data
     raise ValueError(f"{model} is no run folder, so say on which data to judge it (--data)")
 

@@ -183,11 +183,11 @@ class Scores:
                 "not whether they are useful for anything."
             ]
         found = [each.sentence() for each in self.comparisons()]
-        trained = "This is one pretraining run on one data set: "
         return [
             *found,
-            trained + "what another seed or other data would give is not shown; ± is two standard "
-            "errors over test samples, draws of labels and random weights.",
+            "This is one encoder on one data set: what another seed or other data would give is "
+            "not shown; ± here is two standard errors over test samples, draws of labels and "
+            "random weights.",
         ]
 
     def to_json(self) -> dict[str, Any]:
