@@ -12,7 +12,7 @@ demo: install  ## the whole job on real images: data, pretrain, evaluate, report
 	@scripts/demo.sh
 
 test: install-dev  ## the whole test suite, what CI runs
-	$(BIN)/python -m pytest --durations=15
+	$(BIN)/python -m pytest -n auto --dist loadfile --durations=15
 
 test-fast: install-dev  ## without the tests that train for minutes
 	$(BIN)/python -m pytest -m "not learns and not slow"

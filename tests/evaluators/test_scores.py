@@ -67,7 +67,7 @@ def test_sentences_say_what_is_shown_and_what_not():
     assert "+1.0" in sentences[1]
     assert sentences[1].endswith("no difference shown.")
     assert sentences[2].endswith("labels still give more.")
-    assert "one pretraining run" in sentences[3]
+    assert "one encoder on one data set" in sentences[3]
 
 
 def test_end_to_end_networks_stand_beside_the_probes_of_their_labels():
