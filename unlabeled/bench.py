@@ -156,4 +156,5 @@ def _device(recipe: Recipe) -> str:
     facts = environment()
     if facts["device"] != "cpu":
         return f"{facts['device']}, {recipe.precision}"
-    return f"{facts['cores']} cores of {facts['processor']}, {recipe.precision}"
+    cores = f"{facts['threads']} of {facts['cores']} cores"
+    return f"{cores} of {facts['processor']}, {recipe.precision}"
