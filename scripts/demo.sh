@@ -19,13 +19,13 @@ step "2/4  Pretrain: SimCLR on the training images, no labels, about five minute
 if [ -f "$out/status.json" ]; then
     echo "$out is finished already: rm -r $out trains it again"
 elif [ "$data" = fashion-mnist ]; then
-    run unlabeled pretrain simclr --data "$data" --epochs 8 --out "$out"
+    run unlabeled pretrain simclr --data "$data" --epochs 6 --out "$out"
 else
     run unlabeled pretrain simclr --data "$data" --out "$out"
 fi
 
 step "3/4  Evaluate: beside raw pixels, the same encoder untrained, and one trained with 1 % of the labels"
-run unlabeled evaluate "$out"
+run unlabeled evaluate "$out" --supervised few
 
 step "4/4  Use it: vectors for scikit-learn, weights for anybody"
 run unlabeled embed "$out" --data "$data" --split test --out "$out/test.npy" --overwrite

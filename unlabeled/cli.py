@@ -248,8 +248,9 @@ def evaluate(
     ] = None,
     protocols: Annotated[str, typer.Option(help="Comma-separated.")] = "knn,linear,fewlabel",
     supervised: Annotated[
-        bool, typer.Option(help="Also train the same encoder with all labels, as the ceiling.")
-    ] = False,
+        str,
+        typer.Option(help="Also train the same encoder with labels: none, few (1 %), or all."),
+    ] = "none",
     report: Annotated[Path | None, typer.Option(help="Where report.html goes.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -257,13 +258,15 @@ def evaluate(
     from unlabeled.console import show_log
     from unlabeled.evaluation import evaluate_model
 
+    if supervised not in ("none", "few", "all"):
+        raise ValueError(f"--supervised {supervised}: there are none, few and all")
     console = _consoles(as_json)
     show_log(console)
     scores, page = evaluate_model(
         model,
         data=data,
         protocols=tuple(protocols.split(",")),
-        supervised=supervised,
+        supervised="few" if supervised == "few" else supervised == "all",
         report=report,
         say=lambda text: console.print(f"  {text}", style="dim", highlight=False),
     )

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -39,7 +39,7 @@ def evaluate(
     data: str | DataSource | None = None,
     protocols: Sequence[str | FeatureEvaluator] = PROTOCOLS,
     floors: Sequence[str] = FLOORS,
-    supervised: Supervised | bool = False,
+    supervised: Supervised | bool | Literal["few"] = False,
     readouts: Sequence[str] | None = None,
     seed: int = 0,
     random_seeds: int = 3,
@@ -66,7 +66,7 @@ def evaluate(
             named kNN has k = 20, or the size of train where that is smaller.
         floors: "raw", "random", both or none.
         supervised: also train the same architecture with all labels and, where "fewlabel" is
-            asked, with those of each draw.
+            asked, with those of each draw; "few" leaves the run with all labels out.
         readouts: "pooled", "grid2"; by default both where the encoder has a grid and four times
             its width is at most 4,096.
         seed: of draws, splits, random weights (seed, seed + 1, ...) and the supervised run.
@@ -106,7 +106,9 @@ def evaluate(
     training = supervised if isinstance(supervised, Supervised) else Supervised()
     if not isinstance(supervised, Supervised):
         training = replace(training, precision=session.precision)
-    return session.run(protocols, floors, training if supervised else None)
+    return session.run(
+        protocols, floors, training if supervised else None, all_labels=supervised != "few"
+    )
 
 
 def evaluate_model(
@@ -114,7 +116,7 @@ def evaluate_model(
     *,
     data: str | None,
     protocols: Sequence[str] = PROTOCOLS,
-    supervised: bool = False,
+    supervised: bool | Literal["few"] = False,
     report: Path | None = None,
     say: Say | None = None,
 ) -> tuple[Scores, Path]:
@@ -166,6 +168,8 @@ class _Session:
         protocols: Sequence[str | FeatureEvaluator],
         floors: Sequence[str],
         supervised: Supervised | None,
+        *,
+        all_labels: bool,
     ) -> Scores:
         start = time.perf_counter()
         named = [each for each in protocols if isinstance(each, str)]
@@ -188,7 +192,9 @@ class _Session:
         if "random" in floors:
             rows += self._random(judges)
         if supervised is not None and classes:
-            rows += self._supervised(judges, features, supervised)
+            if all_labels:
+                rows += self._supervised(judges, features, supervised)
+            rows += self._few(judges, features, supervised)
         settings = {
             "readouts": list(self.readouts),
             "precision": self.precision,
@@ -274,13 +280,22 @@ class _Session:
             )
         ]
         frozen = [judge for judge in judges if not isinstance(judge, FewLabels)]
-        rows += self._judge(frozen, self._both(network.encoder, SUPERVISED, judges), SUPERVISED)
-        for judge in judges:
-            if isinstance(judge, FewLabels):
-                rows.append(self._few(judge, settings, label, truth, classes))
-        return rows
+        return rows + self._judge(
+            frozen, self._both(network.encoder, SUPERVISED, judges), SUPERVISED
+        )
 
     def _few(
+        self, judges: Sequence[FeatureEvaluator], own: Found, settings: Supervised
+    ) -> list[Row]:
+        pair = next(iter(own.values()))
+        label, truth, classes = check_labels(pair["train"], pair["test"])
+        return [
+            self._one_few(judge, settings, label, truth, classes)
+            for judge in judges
+            if isinstance(judge, FewLabels)
+        ]
+
+    def _one_few(
         self,
         judge: FewLabels,
         settings: Supervised,
@@ -410,7 +425,7 @@ def _source(model: Any, data: str | DataSource | None) -> DataSource:
     raise ValueError(f"{model} is no run folder, so say on which data to judge it (--data)")
 
 
-def _check(floors: Sequence[str], supervised: Supervised | bool, builder: Any) -> None:
+def _check(floors: Sequence[str], supervised: Supervised | bool | str, builder: Any) -> None:
     unknown = [floor for floor in floors if floor not in FLOORS]
     if unknown:
         raise ValueError(f"no floor {unknown[0]!r}: use {' or '.join(FLOORS)}")
