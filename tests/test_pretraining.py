@@ -20,7 +20,8 @@ from unlabeled.data.arrays import ArrayFile
 from unlabeled.encoders.image import small_resnet
 from unlabeled.methods.image.moco import MoCo
 from unlabeled.monitor import Collapse, Interrupted
-from unlabeled.pretraining import fit_to_data, make_plan, pretrain, resolve_precision
+from unlabeled.plan import fit_to_data, make_plan, resolve_precision
+from unlabeled.pretraining import pretrain
 
 QUIET = {"logger": False, "accelerator": "cpu"}
 

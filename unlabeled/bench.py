@@ -14,7 +14,8 @@ from unlabeled.artifacts import Run, commit, environment
 from unlabeled.catalog.result_files import RESULTS
 from unlabeled.evaluation import evaluate
 from unlabeled.evaluators.scores import RANDOM, RAW, Row, Scores
-from unlabeled.pretraining import Plan, make_plan, pretrain
+from unlabeled.plan import Plan, make_plan
+from unlabeled.pretraining import pretrain
 from unlabeled.recipe import Recipe, fingerprint
 from unlabeled.registry import load_module
 

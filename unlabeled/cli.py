@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 app = typer.Typer(
@@ -467,7 +468,8 @@ def doctor(as_json: Json = False) -> None:
     console = Console()
     for check in checks:
         mark = "[green]ok  [/green]" if check["ok"] else "[yellow]note[/yellow]"
-        console.print(f"{mark} {check['what']}: {check['says']}", soft_wrap=True, highlight=False)
+        text = escape(f"{check['what']}: {check['says']}")
+        console.print(f"{mark} {text}", soft_wrap=True, highlight=False)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from unlabeled.monitor import Health, Speed
-from unlabeled.pretraining import Plan
+from unlabeled.plan import Plan
 from unlabeled.schedule import Clock
 
 

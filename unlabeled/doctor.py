@@ -19,7 +19,7 @@ def examine() -> list[dict[str, Any]]:
     """Return one row a check: what, ok, says."""
     from unlabeled.artifacts import environment
     from unlabeled.data import known
-    from unlabeled.pretraining import resolve_precision
+    from unlabeled.plan import resolve_precision
 
     facts = environment()
     versions = ", ".join(f"{name} {value}" for name, value in facts["versions"].items() if value)
@@ -46,8 +46,9 @@ def examine() -> list[dict[str, Any]]:
         ),
     ]
     rows += [
-        _row(name, importlib.util.find_spec(name) is not None, use)
+        _row(name, found, use if not found else "installed")
         for name, use in _OPTIONAL.items()
+        for found in [importlib.util.find_spec(name) is not None]
     ]
     rows += [
         _row(f"data {each.name}", bool(each.found), each.found or each.remedy) for each in known()
