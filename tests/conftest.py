@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 # tests run side by side, one thread each; spinning thread pools would slow each other down
@@ -16,3 +17,6 @@ torch.set_num_threads(1)
 @pytest.fixture(autouse=True)
 def _known_state() -> None:
     torch.manual_seed(0)
+    # the command line takes the library's log for its console; caplog listens at the root
+    log = logging.getLogger("unlabeled")
+    log.handlers, log.propagate = [], True

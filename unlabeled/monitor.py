@@ -14,6 +14,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
+from unlabeled.artifacts import checksum, read_json, write_json
 from unlabeled.engine import NonFinite
 from unlabeled.evaluators.labelfree import effective_rank, relative_std
 
@@ -77,6 +78,10 @@ class Checkpoints(Callback):
             if trainer.is_global_zero:
                 with part.open("rb+") as file:
                     os.fsync(file.fileno())
+                # before the renames: whenever the process dies, all files are on the list
+                sums = self.folder / "checksums.json"
+                known = read_json(sums).get("sha256", [])
+                write_json(sums, {"sha256": [checksum(part), *known][:3]})
                 if last.exists():
                     os.replace(last, self.folder / "previous.ckpt")
                 os.replace(part, last)

@@ -16,7 +16,7 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.strategies import DDPStrategy
 
-from unlabeled.artifacts import Run, environment, read_json, save_encoder, write_json
+from unlabeled.artifacts import Run, checksum, environment, read_json, save_encoder, write_json
 from unlabeled.data.images import spread
 from unlabeled.data.source import DataSource
 from unlabeled.engine import Pretraining
@@ -157,18 +157,15 @@ def _difference(old: Any, new: Any, place: str = "") -> str:
 
 
 def _checkpoint(run: Run) -> Path | None:
-    """The newest checkpoint that can be read."""
+    """The newest checkpoint that is what was written."""
+    known = read_json(run.checkpoints / "checksums.json").get("sha256", [])
     for name in ("last.ckpt", "previous.ckpt"):
         path = run.checkpoints / name
         if not path.exists():
             continue
-        try:
-            torch.load(path, map_location="meta", weights_only=False, mmap=True)
-        except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-            reason = str(error).splitlines()[0]
-            LOG.warning("%s cannot be read (%s): falling back to the one before", path, reason)
-            continue
-        return path
+        if checksum(path) in known:
+            return path
+        LOG.warning("%s is damaged (checksum differs): falling back to the one before", path)
     return None
 
 
