@@ -150,7 +150,7 @@ def test_a_collapse_stops_the_run_with_its_cause_and_remedies(tmp_path):
 
 
 def dead_encoder(spec):
-    encoder = small_resnet(spec, widths=(4, 4, 8))
+    encoder = small_resnet(spec, widths=(8, 8, 16))
     for value in encoder.parameters():
         torch.nn.init.constant_(value, 0.1)
     return encoder

@@ -69,7 +69,7 @@ def sgd(lr: float = 0.01, **changes: Any) -> Optim:
 def toy_recipe(**changes: Any) -> Recipe:
     options: dict[str, Any] = {
         "method": partial(Toy),
-        "encoder": partial(small_resnet, widths=(4, 4, 8)),
+        "encoder": partial(small_resnet, widths=(8, 8, 16)),
         "data": Digits(),
         "views": TwoViews(Augment(scale=(0.5, 1.0))),
         "optim": sgd(),

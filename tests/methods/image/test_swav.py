@@ -186,7 +186,7 @@ def test_recipe_is_the_papers():
 def measure(rank: int, ranks: int) -> dict[str, torch.Tensor]:
     torch.manual_seed(0)
     spec = ImageSpec(channels=1, size=16, mean=(0.5,), std=(0.5,))
-    method = small(small_resnet(spec, widths=(4, 4, 8)), queue=16, queue_from=0)
+    method = small(small_resnet(spec, widths=(8, 8, 16)), queue=16, queue_from=0)
     global_batchnorm(method).double()
     for step in range(4):  # from the third on the queue is full
         x = torch.randn(2, 8, 1, 16, 16, generator=torch.Generator().manual_seed(step)).double()
