@@ -13,6 +13,7 @@ import pytest
 
 from unlabeled import catalog
 from unlabeled.catalog.__main__ import main
+from unlabeled.catalog.board import render_board, render_studies
 from unlabeled.catalog.card_files import KINDS, MODALITIES, PAPERS
 from unlabeled.catalog.render import BEGIN, END, replace_block
 from unlabeled.catalog.result_files import PACKAGE
@@ -292,6 +293,55 @@ def test_a_study_needs_no_random_floor(package: Path, folder: Path) -> None:
     assert catalog.status("crl_review", folder=folder, package=package) == "measured"
     with pytest.raises(ValueError, match="lacks its floor 'random'"):
         catalog.write_result(folder / "simclr.small.json", content(package, scores=scores))
+
+
+def study(package: Path) -> dict[str, Any]:
+    (package / "studies").mkdir(exist_ok=True)
+    (package / "studies" / "crl_review.py").write_text("")
+    scores = {"knn": {"a": [80.0, 81.0, 82.0], "b": [70.0, 70.0, 70.0], "random": [60.0] * 3}}
+    report = ["a is above b"]
+    return content(package, stem="crl_review", scores=scores, report=report)
+
+
+def test_a_study_has_a_branch_a_recipe(package: Path, folder: Path) -> None:
+    catalog.write_result(folder / "crl_review.small.json", study(package))
+    assert catalog.status("crl_review", folder=folder, package=package) == "measured"
+    (result,) = catalog.results("crl_review", folder=folder).values()
+    assert result.trained == ["a", "b"]
+    assert catalog.study_table(result).splitlines() == [
+        "| recipe | knn, top-1, % |",
+        "| --- | --- |",
+        "| a | 81 ± 1 |",
+        "| b | 70 ± 0 |",
+        "| random | 60 ± 0 |",
+        "",
+        "- a is above b",
+    ]
+    assert "2 recipes, knn top-1 from b 70 to a 81 %" in catalog.measured_text(result)
+    assert "a is above b" in render_studies(folder=folder)
+
+
+def test_the_board_holds_what_was_measured_alike(package: Path, folder: Path) -> None:
+    catalog.write_result(folder / "simclr.small.json", content(package))
+    better = content(package)["scores"] | knn([90.0, 91.0, 92.0], [76.0] * 3)
+    catalog.write_result(folder / "byol.small.json", content(package, stem="byol", scores=better))
+    other = content(package, stem="moco", data="digits")
+    catalog.write_result(folder / "moco.small.json", other)
+    catalog.write_result(folder / "crl_review.small.json", study(package))
+    page = render_board(folder=folder)
+    assert page.index("| BYOL | 91.0 ± 1.0 | 85.0 ± 0.0 | +15.0 |") < page.index("| SimCLR |")
+    assert "| MoCo |" not in page
+    assert "another encoder: MoCo." in page
+
+
+def test_an_empty_board_says_so(folder: Path) -> None:
+    assert "Nothing has been measured" in render_board(folder=folder)
+
+
+def test_the_pages_of_the_docs_are_rendered() -> None:
+    for name, page in (("board.md", render_board()), ("studies.md", render_studies())):
+        text = (README.parent / "docs" / name).read_text(encoding="utf-8")
+        assert text == page, "run `python -m unlabeled.catalog --render`"
 
 
 def test_a_duplicate_has_the_status_of_its_row(package: Path, folder: Path) -> None:

@@ -19,10 +19,10 @@ from unlabeled.method import Batch, Clock, Method
 from unlabeled.nn.norms import GlobalBatchNorm
 from unlabeled.pretraining import pretrain
 from unlabeled.recipe import Recipe, describe, fingerprint, rebuild
-from unlabeled.registry import find_recipe
+from unlabeled.registry import find_recipe, load_module, studies
 from unlabeled.views.generator import SampleGenerator
 
-STEMS = stems()
+STEMS, STUDIES = stems(), studies()
 GOLDEN = Path(__file__).parent / "golden"
 each = pytest.mark.parametrize("stem", STEMS)
 QUIET = {"logger": False, "checkpoint_seconds": 1e9, "accelerator": "cpu"}
@@ -54,7 +54,7 @@ def test_the_suite_runs_every_method_that_is_built():
     folder = Path(catalog.__file__).parents[1]
     files = [*folder.glob("methods/*/*.py"), *folder.glob("studies/*.py")]
     written = {path.stem for path in files if not path.stem.startswith("_")}
-    assert written == set(STEMS)
+    assert written == {*STEMS, *STUDIES}
     assert len(STEMS) >= 7
 
 
@@ -73,6 +73,17 @@ def test_recipe_has_a_canonical_text(stem, preset):
     copy = rebuild(json.loads(json.dumps(describe(recipe))))
     assert fingerprint(copy) == fingerprint(recipe)
     assert fingerprint(replace(recipe, seed=1)) != fingerprint(recipe)
+
+
+@pytest.mark.parametrize("stem", STUDIES)
+@pytest.mark.parametrize("preset", ["paper", "small"])
+def test_a_study_has_a_canonical_text_and_builds(stem, preset):
+    study = load_module(f"{stem}:{preset}")[1]
+    copy = rebuild(json.loads(json.dumps(describe(study))))
+    assert fingerprint(copy) == fingerprint(study)
+    with torch.device("meta"):
+        for recipe in study.recipes.values():
+            recipe.build()
 
 
 @each

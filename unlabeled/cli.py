@@ -110,6 +110,9 @@ def _measured(row: dict[str, Any]) -> str:
     if not row["measured"]:
         return ""
     score = row["measured"][0]
+    if score["recipe"] != "encoder":
+        recipes = {each["recipe"] for each in row["measured"]}
+        return f"study of {len(recipes)} recipes"
     return (
         f"{score['evaluator']} {score['value']:.1f} {score['unit']} "
         f"(random {score['floors'].get('random', float('nan')):.1f})"
@@ -131,10 +134,10 @@ def show(
     recipes: dict[str, Any] = {}
     if catalog.module_path(stem) is not None:
         from unlabeled.recipe import describe, field_lines, fingerprint
-        from unlabeled.registry import find_recipe
+        from unlabeled.registry import load_module
 
         for each in [preset] if preset else ["small", "paper"]:
-            recipe = find_recipe(f"{stem}:{each}")
+            recipe = load_module(f"{stem}:{each}")[1]
             recipes[each] = {"fingerprint": fingerprint(recipe), "recipe": describe(recipe)}
     if as_json:
         _out({**facts, "recipes": recipes})
@@ -152,6 +155,10 @@ def show(
     for deviation in card.deviation:
         console.print(f"  deviation: {deviation.what} - {deviation.why}", soft_wrap=True)
     console.print(f"  status: {facts['status']}")
+    for each, result in catalog.results(stem).items():
+        if "encoder" not in result.scores[result.main]:
+            table = catalog.study_table(result)
+            console.print(f"\n{stem}:{each}\n{table}", soft_wrap=True, markup=False)
     for each, recipe_facts in recipes.items():
         console.print(f"\n[bold]{stem}:{each}[/bold] ({recipe_facts['fingerprint']})")
         for line in field_lines(recipe_facts["recipe"]["options"]):
@@ -167,7 +174,12 @@ def show(
     "--out runs/byol method.momentum=0.99`",
 )
 def pretrain(
-    recipe: Annotated[str, typer.Argument(help="STEM, STEM:PRESET (small, paper) or file.py:fn.")],
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            help="STEM, STEM:PRESET (small, paper), a study's PRESET/NAME, or file.py:fn."
+        ),
+    ],
     changes: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Fields to override.")
     ] = None,
@@ -427,7 +439,7 @@ def _test_size(source: Any) -> int | None:
 
 @app.command(epilog="`unlabeled bench simclr --seeds 3`")
 def bench(
-    name: Annotated[str, typer.Argument(help="STEM or STEM:PRESET.")],
+    name: Annotated[str, typer.Argument(help="STEM, STEM:PRESET, or supervised.")],
     changes: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Not stored if given.")
     ] = None,
@@ -435,12 +447,24 @@ def bench(
     out: Annotated[Path | None, typer.Option(help="Where the runs go.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Train and evaluate a recipe with several seeds and store the figures in the catalog."""
+    """Train and evaluate a recipe with several seeds and store the figures in the catalog.
+
+    All recipes of a study are run in turn. `supervised` measures the board's ceiling: the same
+    encoder trained with all labels.
+    """
     from unlabeled.bench import bench as measure
+    from unlabeled.bench import ceiling
     from unlabeled.console import show_log
 
     console = _consoles(as_json)
     show_log(console)
+    if name == "supervised":
+        facts, place = ceiling(seeds=seeds, say=lambda text: console.print(text, soft_wrap=True))
+        if as_json:
+            _out(facts)
+        else:
+            console.print(f"stored in {place}")
+        return
     result, path = measure(
         name,
         seeds=seeds,

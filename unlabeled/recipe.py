@@ -7,7 +7,7 @@ import hashlib
 import importlib
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from difflib import get_close_matches
 from functools import partial
@@ -98,11 +98,19 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """A paper that compares rather than trains: recipes x evaluators, reported as a table."""
+    """A paper that compares rather than trains: its recipes, judged alike, in one table.
+
+    Args:
+        recipes: what is compared, by name.
+        evaluators: names of protocols ("knn", "linear"), evaluators with settings, or names of
+            label-free scores ("effective_rank").
+        report: from the scores, ``{evaluator: {recipe: [one value a seed]}}``, to sentences: what
+            the paper claims, and whether these figures show it.
+    """
 
     recipes: Mapping[str, Recipe]
     evaluators: tuple[Any, ...]
-    report: Callable[[Any], str]
+    report: Callable[[Mapping[str, Mapping[str, Sequence[float]]]], list[str]]
 
 
 # Canonical text ----------------------------------------------------------------------------------
@@ -202,8 +210,8 @@ def rebuild(description: Any) -> Any:
     return _find(description["make"])(**options)
 
 
-def fingerprint(recipe: Recipe) -> str:
-    """Return 16 hex digits that change when any value of the recipe does."""
+def fingerprint(recipe: Recipe | Study) -> str:
+    """Return 16 hex digits that change when any value of the recipe or study does."""
     text = json.dumps(describe(recipe), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

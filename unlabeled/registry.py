@@ -9,39 +9,72 @@ from pathlib import Path
 from types import ModuleType
 
 from unlabeled import catalog
-from unlabeled.recipe import Recipe
+from unlabeled.recipe import Recipe, Study
 
 PACKAGE = Path(__file__).parent
 
 
 def find_recipe(name: str) -> Recipe:
-    """Return the recipe that a name means: ``stem``, ``stem:preset`` or ``file.py:function``.
+    """Return the recipe that a name means.
 
-    A bare stem means ``stem:small``.
+    ``stem``, ``stem:preset``, ``file.py:function``, or ``stem:preset/name`` for one recipe of a
+    study. A bare stem means ``stem:small``.
 
     Raises:
-        ValueError: no such row, preset or file, or a row that is not built yet.
+        ValueError: no such row, preset or file, a row that is not built yet, or a whole study.
     """
-    return load_module(name)[1]
+    found = load_module(name)[1]
+    if isinstance(found, Study):
+        first = next(iter(found.recipes))
+        raise ValueError(
+            f"{name} is a study of {len(found.recipes)} recipes: `unlabeled bench {name}` runs "
+            f"it; name one of them to train it alone, such as {_full(name)}/{first} "
+            f"(there are {', '.join(found.recipes)})"
+        )
+    return found
 
 
-def load_module(name: str) -> tuple[ModuleType, Recipe]:
-    """Return the module that a recipe's name lies in, and the recipe."""
-    place, _, preset = name.rpartition(":") if ":" in name else (name, "", "small")
+def load_module(name: str) -> tuple[ModuleType, Recipe | Study]:
+    """Return the module that a name lies in, and the recipe or study that it means."""
+    place, _, preset = _full(name).rpartition(":")
+    preset, _, member = preset.partition("/")
     module = _from_file(Path(place)) if place.endswith(".py") else _from_stem(place)
     make = getattr(module, preset, None)
     if not callable(make):
         presets = [key for key in ("paper", "small") if callable(getattr(module, key, None))]
         raise ValueError(f"{place} has no recipe {preset!r}: it has {', '.join(presets)}")
-    recipe = make()
-    if not isinstance(recipe, Recipe):
-        raise ValueError(f"{name} returns a {type(recipe).__name__}, not a Recipe")
-    return module, recipe
+    found = make()
+    if isinstance(found, Study) and member:
+        if member not in found.recipes:
+            known = ", ".join(found.recipes)
+            raise ValueError(f"{place}:{preset} has no recipe {member!r}: it has {known}")
+        return module, found.recipes[member]
+    if not isinstance(found, Recipe | Study) or member:
+        raise ValueError(f"{name} returns a {type(found).__name__}, not a Recipe")
+    return module, found
 
 
 def stems() -> list[str]:
-    """All stems that are built, in the order of their ids in the list."""
+    """All stems that train something, in the order of their ids in the list."""
+    return [stem for stem in _built() if not _is_study(stem)]
+
+
+def studies() -> list[str]:
+    """All stems that compare recipes, in the order of their ids in the list."""
+    return [stem for stem in _built() if _is_study(stem)]
+
+
+def _built() -> list[str]:
     return [stem for stem in catalog.cards() if catalog.module_path(stem) is not None]
+
+
+def _is_study(stem: str) -> bool:
+    path = catalog.module_path(stem)
+    return path is not None and path.parent.name == "studies"
+
+
+def _full(name: str) -> str:
+    return name if ":" in name else f"{name}:small"
 
 
 def _from_stem(stem: str) -> ModuleType:

@@ -1,4 +1,4 @@
-"""`python -m unlabeled.catalog --render | --check`: keep the table of README.md in step."""
+"""`python -m unlabeled.catalog --render | --check`: keep the tables of README and docs in step."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from difflib import unified_diff
 from pathlib import Path
 
+from unlabeled.catalog.board import render_board, render_studies
 from unlabeled.catalog.render import render_table, replace_block
 from unlabeled.catalog.result_files import PACKAGE
 
@@ -21,21 +22,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--readme", type=Path, default=PACKAGE.parent / "README.md")
     options = parser.parse_args(arguments)
     readme: Path = options.readme
+    differs = False
     try:
-        old = readme.read_text(encoding="utf-8")
-        new = replace_block(old, render_table())
+        pages = {readme: replace_block(readme.read_text(encoding="utf-8"), render_table())}
+        if readme.name == "README.md" and readme.parent == PACKAGE.parent:
+            docs = readme.parent / "docs"
+            pages |= {docs / "board.md": render_board(), docs / "studies.md": render_studies()}
+        for path, new in pages.items():
+            old = path.read_text(encoding="utf-8") if path.is_file() else ""
+            if options.render:
+                path.write_text(new, encoding="utf-8")
+                continue
+            difference = unified_diff(
+                old.splitlines(), new.splitlines(), str(path), "rendered", lineterm="", n=0
+            )
+            lines = list(difference)
+            print("\n".join(lines), end="\n" if lines else "")
+            differs = differs or bool(lines)
     except (OSError, ValueError) as error:
         print(f"{readme}: {error}", file=sys.stderr)
         return 2
-    if options.render:
-        readme.write_text(new, encoding="utf-8")
-        return 0
-    difference = unified_diff(
-        old.splitlines(), new.splitlines(), str(readme), "rendered", lineterm="", n=0
-    )
-    lines = list(difference)
-    print("\n".join(lines), end="\n" if lines else "")
-    return 1 if lines else 0
+    return int(differs)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from unlabeled.catalog.card_files import Card, cards
-from unlabeled.catalog.result_files import PACKAGE, RESULTS, Result, results
+from unlabeled.catalog.result_files import FLOORS, PACKAGE, RESULTS, Result, results
 from unlabeled.catalog.state import status
 
 BEGIN = "<!-- catalog:begin -->"
@@ -20,11 +20,11 @@ def render_table(*, folder: Path = RESULTS, package: Path = PACKAGE) -> str:
     The published column shows the card's first figure, the measured one the main score of each
     preset; both name their data, encoder and epochs.
     """
-    lines = [_line(COLUMNS), _line("---" for _ in COLUMNS)]
+    lines = [line(COLUMNS), line("---" for _ in COLUMNS)]
     for stem, one in cards().items():
         measured = results(one.duplicate_of or stem, folder=folder).values()
         lines.append(
-            _line(
+            line(
                 (
                     str(one.id),
                     f"[{one.name}]({one.url})",
@@ -56,6 +56,8 @@ def measured_text(result: Result) -> str:
     """Return the main score of a result with its floors and conditions in one line."""
     score = result.main
     protocol = result.protocols[score]
+    if "encoder" not in result.scores[score]:
+        return _study_text(result)
     value, spread = result.mean(score, "encoder"), result.spread(score, "encoder")
     floors = "".join(
         f", {branch} {result.mean(score, branch):.4g}"
@@ -65,6 +67,42 @@ def measured_text(result: Result) -> str:
     shown = f"{value:.4g} ± {spread:.2g}" if len(result.seeds) > 1 else f"{value:.4g}"
     conditions = _join(result.data, result.encoder, _epochs(result.epochs), result.preset)
     return f"{_value(shown, protocol['unit'])} {score} {protocol['metric']}{floors} ({conditions})"
+
+
+def _study_text(result: Result) -> str:
+    """The best and the worst of a study's recipes."""
+    score = result.main
+    protocol = result.protocols[score]
+    ranked = sorted(result.trained, key=lambda branch: result.mean(score, branch), reverse=True)
+    best, worst = (f"{name} {result.mean(score, name):.4g}" for name in (ranked[0], ranked[-1]))
+    conditions = _join(result.data, result.encoder, _epochs(result.epochs), result.preset)
+    return (
+        f"{len(ranked)} recipes, {score} {protocol['metric']} from {worst} to {best} "
+        f"{protocol['unit']} ({conditions})"
+    )
+
+
+def study_table(result: Result) -> str:
+    """Return a study's Markdown table, a row a recipe, and what the figures show."""
+    scores = list(result.scores)
+    heads = [
+        _join(score, result.protocols[score]["metric"], result.protocols[score]["unit"])
+        for score in scores
+    ]
+    lines = [line(("recipe", *heads)), line("---" for _ in ("recipe", *heads))]
+    for branch in (*result.trained, *(floor for floor in FLOORS if floor in _branches(result))):
+        cells = [
+            f"{result.mean(score, branch):.4g} ± {result.spread(score, branch):.2g}"
+            if branch in result.scores[score]
+            else ""
+            for score in scores
+        ]
+        lines.append(line((branch, *cells)))
+    return "\n".join([*lines, "", *(f"- {sentence}" for sentence in result.report)]).rstrip()
+
+
+def _branches(result: Result) -> set[str]:
+    return {branch for branches in result.scores.values() for branch in branches}
 
 
 def replace_block(text: str, table: str) -> str:
@@ -80,7 +118,8 @@ def replace_block(text: str, table: str) -> str:
     return f"{before}{BEGIN}\n{table}\n{END}{after}"
 
 
-def _line(cells: Iterable[str]) -> str:
+def line(cells: Iterable[str]) -> str:
+    """Return a row of a Markdown table."""
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 

@@ -17,7 +17,8 @@ The shape of `results/<stem>.<preset>.json`::
 ``scores`` holds an entry an evaluator, in the order of the recipe, each with a protocol of the
 same name, whose further keys (grids, sample counts) are kept as they are. A branch is ``encoder``
 (what the recipe trained) or one of the floors; ``random`` is the same encoder with random weights.
-The main score is ``knn`` where there is one, else the first.
+The main score is ``knn`` where there is one, else the first. A study has a branch a recipe in place
+of ``encoder``, and may hold ``report``: sentences on what the figures show.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
 from statistics import mean, stdev
@@ -37,6 +38,7 @@ from unlabeled.catalog.card_files import card
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGE = Path(__file__).parents[1]
+FLOORS = ("random", "raw")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +59,12 @@ class Result:
     seconds: list[float]
     scores: dict[str, dict[str, list[float]]]
     protocols: dict[str, dict[str, Any]]
+    report: list[str] = field(default_factory=list)
+
+    @property
+    def trained(self) -> list[str]:
+        """The branches that were trained: ``encoder``, or a study's recipes; no floors."""
+        return [branch for branch in self.scores[self.main] if branch not in FLOORS]
 
     @property
     def main(self) -> str:
@@ -77,7 +85,7 @@ class Result:
 
         True for a study without that floor.
         """
-        if "random" not in self.scores[self.main]:
+        if not {"random", "encoder"} <= set(self.scores[self.main]):
             return True
         gain = self.mean(self.main, "encoder") - self.mean(self.main, "random")
         if not self.protocols[self.main]["higher_is_better"]:
@@ -147,23 +155,25 @@ def _check(content: Any, path: Path) -> Result:
             raise fail(f"it lacks {key!r}")
         if not fits(content[key]):
             raise fail(f"{key} must be {wanted}, not {content[key]!r}")
-    if unknown := sorted(set(content) - set(_SHAPE)):
+    if unknown := sorted(set(content) - set(_SHAPE) - {"report"}):
         raise fail(f"it has unknown keys {', '.join(unknown)}")
     result = Result(**content)
     if path.name != f"{result.stem}.{result.preset}.json":
         raise fail(f"it holds {result.stem}.{result.preset}")
+    if not isinstance(result.report, list) or not all(map(_text, result.report)):
+        raise fail("report must be a list of texts")
     runs = len(result.seeds)
+    trains = card(result.stem).kind in ("method", "recipe")
     if len(result.seconds) != runs:
         raise fail(f"it has {runs} seeds and {len(result.seconds)} seconds")
     for score, branches in result.scores.items():
         if not all(key in result.protocols.get(score, {}) for key in _PROTOCOL):
             raise fail(f"protocols.{score} must hold {', '.join(_PROTOCOL)}")
-        if len(branches.get("encoder", ())) != runs:
+        if trains and len(branches.get("encoder", ())) != runs:
             raise fail(f"scores.{score}.encoder must hold one value for each of {runs} seeds")
         for branch, values in branches.items():
             if len(values) not in (1, runs):
                 raise fail(f"scores.{score}.{branch} has {len(values)} values for {runs} seeds")
-    trains = card(result.stem).kind in ("method", "recipe")
     if trains and "random" not in result.scores[result.main]:
         raise fail(f"scores.{result.main} lacks its floor 'random'")
     return result

@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from unlabeled.catalog.card_files import card, cards
-from unlabeled.catalog.result_files import PACKAGE, RESULTS, Result, results, source_hashes
+from unlabeled.catalog.result_files import (
+    FLOORS,
+    PACKAGE,
+    RESULTS,
+    Result,
+    results,
+    source_hashes,
+)
 
 Status = Literal["not yet", "implemented", "stale", "not learning", "measured"]
 
@@ -65,8 +72,9 @@ def rows(
     """Return all rows as plain dicts, in the order of their ids.
 
     Keys: id, stem, name, title, modality, family, kind, status, published (a list of the card's
-    figures) and measured (a list with an entry a preset and evaluator: preset, evaluator, metric,
-    unit, value, spread, floors, seeds, data, encoder, epochs, device).
+    figures) and measured (a list with an entry a preset, evaluator and recipe of a study: preset,
+    recipe ("encoder" but in studies), evaluator, metric, unit, value, spread, floors, seeds, data,
+    encoder, epochs, device).
     """
     listed = []
     for stem, one in cards().items():
@@ -83,7 +91,11 @@ def rows(
                 "status": status(stem, folder=folder, package=package, fingerprint=fingerprint),
                 "published": [asdict(figure) for figure in one.published],
                 "measured": [
-                    _measured(result, score) for result in found.values() for score in result.scores
+                    _measured(result, score, branch)
+                    for result in found.values()
+                    for score in result.scores
+                    for branch in result.trained
+                    if branch in result.scores[score]
                 ],
             }
         )
@@ -98,19 +110,18 @@ def _stale(result: Result, package: Path, fingerprint: Callable[[str, str], str]
     return fingerprint is not None and fingerprint(result.stem, result.preset) != result.fingerprint
 
 
-def _measured(result: Result, score: str) -> dict[str, Any]:
+def _measured(result: Result, score: str, branch: str) -> dict[str, Any]:
     protocol = result.protocols[score]
     return {
         "preset": result.preset,
+        "recipe": branch,
         "evaluator": score,
         "metric": protocol["metric"],
         "unit": protocol["unit"],
-        "value": result.mean(score, "encoder"),
-        "spread": result.spread(score, "encoder"),
+        "value": result.mean(score, branch),
+        "spread": result.spread(score, branch),
         "floors": {
-            branch: result.mean(score, branch)
-            for branch in result.scores[score]
-            if branch != "encoder"
+            floor: result.mean(score, floor) for floor in FLOORS if floor in result.scores[score]
         },
         "seeds": len(result.seeds),
         "data": result.data,
