@@ -441,6 +441,7 @@ def test_rows_are_plain_and_complete(package: Path, folder: Path) -> None:
     assert row["published"][0]["value"] == 69.3
     assert row["measured"][1] == {
         "preset": "small",
+        "recipe": "encoder",
         "evaluator": "knn",
         "metric": "top-1",
         "unit": "%",

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from unlabeled.recipe import fingerprint
 from unlabeled.registry import find_recipe, load_module, stems, studies
 
 STUDY = str(Path(__file__).with_name("toy_study.py"))
@@ -14,7 +15,8 @@ def test_a_study_is_no_recipe_and_says_what_to_do():
 
 def test_one_recipe_of_a_study_can_be_named():
     study = load_module(f"{STUDY}:small")[1]
-    assert find_recipe(f"{STUDY}:small/fast") == study.recipes["fast"]
+    assert fingerprint(find_recipe(f"{STUDY}:small/fast")) == fingerprint(study.recipes["fast"])
+    assert fingerprint(study.recipes["fast"]) != fingerprint(study.recipes["slow"])
     with pytest.raises(ValueError, match="has no recipe 'slw': it has slow, fast"):
         find_recipe(f"{STUDY}:small/slw")
 
