@@ -27,6 +27,19 @@ def built_files() -> list[Path]:
     return sorted(path for path in files if path.stem != "__init__")
 
 
+def test_every_contrastive_row_stands_in_the_taxonomy() -> None:
+    for card in CARDS.values():
+        if card.id <= 26 and card.kind != "survey":
+            assert card.taxonomy is not None, card.stem
+
+
+def test_an_unknown_place_in_the_taxonomy_is_refused(tmp_path: Path) -> None:
+    text = (PAPERS / "simclr.toml").read_text()
+    (tmp_path / "simclr.toml").write_text(text.replace('loss = "softmax"', 'loss = "soft"'))
+    with pytest.raises(ValueError, match="loss is 'soft': it must be one of"):
+        catalog.cards(tmp_path)
+
+
 # Cards -------------------------------------------------------------------------------------------
 
 

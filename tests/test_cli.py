@@ -12,7 +12,17 @@ from PIL import Image
 
 from unlabeled.cli import main
 
-COMMANDS = ("list", "show", "pretrain", "evaluate", "embed", "export", "bench", "doctor")
+COMMANDS = (
+    "list",
+    "show",
+    "taxonomy",
+    "pretrain",
+    "evaluate",
+    "embed",
+    "export",
+    "bench",
+    "doctor",
+)
 
 
 def run(capsys, *arguments):
@@ -191,3 +201,15 @@ def test_no_socket_is_opened(tmp_path):
     )
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True)
     assert Path(tmp_path / "run" / "encoder.safetensors").is_file()
+
+
+def test_taxonomy_groups_the_contrastive_rows(capsys):
+    status, out, _ = run(capsys, "taxonomy", "--by", "loss", "--json")
+    rows = json.loads(out)
+    assert status == 0
+    assert {row["stem"] for row in rows} >= {"simclr", "drlim", "byol"}
+    order = list(dict.fromkeys(row["loss"] for row in rows))
+    assert order.index("margin") < order.index("softmax") < order.index("redundancy")
+    status, _, err = run(capsys, "taxonomy", "--by", "color")
+    assert status != 0
+    assert "there are similarity, encoder, head, loss" in err

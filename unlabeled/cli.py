@@ -119,6 +119,38 @@ def _measured(row: dict[str, Any]) -> str:
     )
 
 
+@app.command(epilog="`unlabeled taxonomy`   `unlabeled taxonomy --by loss --json`")
+def taxonomy(
+    by: Annotated[
+        str, typer.Option(help="Group by similarity, encoder, head or loss.")
+    ] = "similarity",
+    as_json: Json = False,
+) -> None:
+    """Sort the contrastive methods by what they call similar, their encoders, heads or losses."""
+    from dataclasses import asdict
+
+    from unlabeled import catalog
+
+    if by not in catalog.SCHEME:
+        raise ValueError(f"--by {by}: there are {', '.join(catalog.SCHEME)}")
+    rows = [
+        {"stem": stem, "status": catalog.status(stem), **asdict(card.taxonomy)}
+        for stem, card in catalog.cards().items()
+        if card.taxonomy is not None
+    ]
+    rows.sort(key=lambda row: catalog.SCHEME[by].index(row[by]))
+    if as_json:
+        _out(rows)
+        return
+    table = Table(header_style="bold", box=None)
+    names = [by, *(part for part in catalog.SCHEME if part != by), "stem", "status"]
+    for column in names:
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*(str(row[column]) for column in names))
+    Console().print(table)
+
+
 @app.command(epilog="`unlabeled show simclr`   `unlabeled show moco_v2:paper --json`")
 def show(
     name: Annotated[str, typer.Argument(help="A stem, or stem:preset.")], as_json: Json = False

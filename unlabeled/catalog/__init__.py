@@ -8,12 +8,13 @@ torch.
 
 from __future__ import annotations
 
-from unlabeled.catalog.card_files import Card, Deviation, Published, card, cards
+from unlabeled.catalog.card_files import SCHEME, Card, Deviation, Published, card, cards
 from unlabeled.catalog.render import measured_text, published_text, render_table, study_table
 from unlabeled.catalog.result_files import Result, results, source_hashes, write_result
 from unlabeled.catalog.state import Status, module_path, rows, status
 
 __all__ = [
+    "SCHEME",
     "Card",
     "Deviation",
     "Published",

@@ -44,6 +44,35 @@ class Deviation:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Taxonomy:
+    """Where a contrastive method stands in the scheme of the review (crl_review, section III).
+
+    similarity: what makes two inputs similar: other ``sensory`` channels of one thing, a
+    ``transformation``, a part and its ``context``, neighbors in a ``sequence``, or ``clusters``.
+    encoder: ``shared`` by query and key, two ``separate`` ones, a ``momentum`` copy, or
+    ``frozen``. head: ``none``, ``projection``, ``contextualization`` or ``quantization``. loss:
+    ``margin``, ``softmax`` (InfoNCE and its kin), ``binary`` (NCE), bounds on ``information``,
+    ``prototype``, and without negatives ``regression`` and ``redundancy``.
+    """
+
+    similarity: str
+    encoder: str
+    head: str
+    loss: str
+
+
+SCHEME = {
+    "similarity": ("sensory", "transformation", "context", "sequence", "clusters"),
+    "encoder": ("shared", "separate", "momentum", "frozen"),
+    "head": ("none", "projection", "contextualization", "quantization"),
+    "loss": (
+        *("margin", "softmax", "binary", "information"),
+        *("prototype", "regression", "redundancy"),
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Card:
     """A row of the paper list.
 
@@ -68,6 +97,7 @@ class Card:
     code: str
     summary: str
     duplicate_of: str = ""
+    taxonomy: Taxonomy | None = None
     published: tuple[Published, ...] = ()
     deviation: tuple[Deviation, ...] = ()
 
@@ -110,7 +140,14 @@ def _read(path: Path) -> Card:
         raise ValueError(f"{path}: not valid TOML: {error}") from error
     table["published"] = tuple(_build(Published, one, path) for one in table.get("published", ()))
     table["deviation"] = tuple(_build(Deviation, one, path) for one in table.get("deviation", ()))
+    if "taxonomy" in table:
+        table["taxonomy"] = _build(Taxonomy, table["taxonomy"], path)
     built = _build(Card, table, path)
+    if built.taxonomy is not None:
+        for part, allowed in SCHEME.items():
+            value = getattr(built.taxonomy, part)
+            if value not in allowed:
+                raise ValueError(f"{path}: {part} is {value!r}: it must be one of {allowed}")
     if built.stem != path.stem:
         raise ValueError(f"{path}: stem is {built.stem!r}: it must be the file's name")
     for field, value, allowed in (
@@ -122,7 +159,7 @@ def _read(path: Path) -> Card:
     return built
 
 
-Entry = TypeVar("Entry", Published, Deviation, Card)
+Entry = TypeVar("Entry", Published, Deviation, Taxonomy, Card)
 
 
 def _build(kind: type[Entry], table: Mapping[str, Any], path: Path) -> Entry:
