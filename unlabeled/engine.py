@@ -76,6 +76,7 @@ class Pretraining(LightningModule):
             rank=self.trainer.global_rank,
             ranks=self.trainer.world_size,
             start=self.trainer.fit_loop.epoch_loop.batch_progress.current.ready,
+            order=self.recipe.data.epoch_order,
         )
         return Loader(self.recipe.data, stream)
 

@@ -17,7 +17,6 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.strategies import DDPStrategy
 
 from unlabeled.artifacts import Run, checksum, environment, read_json, save_encoder, write_json
-from unlabeled.data.images import spread
 from unlabeled.data.source import DataSource
 from unlabeled.engine import Pretraining
 from unlabeled.evaluators.knn import KnnWithin
@@ -267,7 +266,7 @@ def _look(trainer: Trainer, module: Any, epoch: int, *, run: Run) -> None:
     """
     data, encoder = module.recipe.data, module.method.encoder
     samples = data.split("train")
-    places = spread(len(samples), LOOK_ROWS)
+    places = data.some(LOOK_ROWS)
     raw = module.transfer_batch_to_device(samples.__getitems__(places), module.device, 0)
     modes = [(part, part.training) for part in encoder.modules()]
     encoder.eval()

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from unlabeled.data.digits import Digits
-from unlabeled.data.images import ArraySamples, as_labels, spread, stacked, statistics
+from unlabeled.data.images import ArraySamples, as_labels, stacked, statistics
+from unlabeled.data.order import spread
 
 
 def test_array_samples_read_what_is_asked_in_order():

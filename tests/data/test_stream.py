@@ -3,7 +3,8 @@ import threading
 import pytest
 import torch
 
-from unlabeled.data.stream import Stream, permutation, read_ahead
+from unlabeled.data.order import permutation
+from unlabeled.data.stream import Stream, read_ahead
 
 
 def stream(**changes):

@@ -12,8 +12,8 @@ import struct
 import zlib
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
-from typing import Any, NamedTuple
+from io import BytesIO
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -47,6 +47,17 @@ _SAMPLES_PER_PIXEL, _EXTRA_SAMPLES = 277, 338
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's
 
 
+class Encoded(NamedTuple):
+    """An image file that lies in memory: by the ending of its name it is told what it is."""
+
+    name: str
+    content: bytes
+
+
+File = str | Encoded
+"""A path, or the content of a file."""
+
+
 class Header(NamedTuple):
     """What is known of a file before its pixels: kind is "byte", "word" (16 bit) or "wide"."""
 
@@ -70,40 +81,54 @@ class Target:
     peak: float = 1.0
 
 
-def read_header(path: str) -> Header:
+def read_header(file: File) -> Header:
     """Read size, bands and depth without decoding; raises one of `UNREADABLE`."""
-    suffix = os.path.splitext(path)[1].lower()
+    suffix = _suffix(file)
     if suffix == ".npy":
-        return _array_header(np.load(path, mmap_mode="r", allow_pickle=False))
+        in_memory = not isinstance(file, str)
+        mode: Literal["r"] | None = None if in_memory else "r"  # maps files, not bytes
+        return _array_header(np.load(_stream(file), mmap_mode=mode, allow_pickle=False))
     try:
-        with Image.open(path) as image:
+        with Image.open(_stream(file)) as image:
             if suffix in TIFF_SUFFIXES and _many_bands(image):
-                return _tiff_header(path)
+                return _tiff_header(file)
             width, height = image.size
             return Header(_bands(image.mode), _kind(image.mode), height, width)
     except UnidentifiedImageError:
-        if suffix in TIFF_SUFFIXES and os.path.getsize(path):
-            return _tiff_header(path)
+        if suffix in TIFF_SUFFIXES and _length(file):
+            return _tiff_header(file)
         raise
 
 
-def read_image(path: str, target: Target) -> Tensor:
+def read_image(file: File, target: Target) -> Tensor:
     """Read a file as [C, H, W]; raises one of `UNREADABLE`.
 
     Transparency is laid on white, palettes and CMYK become RGB, of animations and multi-page files
     the first picture counts, EXIF orientation is applied. 16-bit values are divided by 65,535.
     """
-    suffix = os.path.splitext(path)[1].lower()
+    suffix = _suffix(file)
     if suffix == ".npy":
-        return _tensor(_from_array(np.load(path, allow_pickle=False), target))
+        return _tensor(_from_array(np.load(_stream(file), allow_pickle=False), target))
     try:
-        with Image.open(path) as image:
+        with Image.open(_stream(file)) as image:
             if not (suffix in TIFF_SUFFIXES and _many_bands(image)):
                 return from_pil(image, target)
     except UnidentifiedImageError:
         if suffix not in TIFF_SUFFIXES:
             raise
-    return _tensor(_from_array(_read_tiff(path), target))
+    return _tensor(_from_array(_read_tiff(file), target))
+
+
+def _suffix(file: File) -> str:
+    return os.path.splitext(file if isinstance(file, str) else file.name)[1].lower()
+
+
+def _stream(file: File) -> str | BytesIO:
+    return file if isinstance(file, str) else BytesIO(file.content)
+
+
+def _length(file: File) -> int:
+    return os.path.getsize(file) if isinstance(file, str) else len(file.content)
 
 
 def from_pil(image: Image.Image, target: Target) -> Tensor:
@@ -211,38 +236,38 @@ def _tifffile() -> Any:
     return tifffile
 
 
-def _tiff_header(path: str) -> Header:
+def _tiff_header(file: File) -> Header:
     tifffile = _tifffile()
     try:
-        with tifffile.TiffFile(path) as file:
-            page = file.pages[0]
+        with tifffile.TiffFile(_stream(file)) as pages:
+            page = pages.pages[0]
             kinds = {"uint8": "byte", "bool": "byte", "uint16": "word"}
             return Header(*_reordered(_axes(page.shape), kinds.get(page.dtype.name, "wide")))
     except tifffile.TiffFileError as error:
         raise ValueError(str(error)) from error
 
 
-def _read_tiff(path: str) -> NDArray[Any]:
+def _read_tiff(file: File) -> NDArray[Any]:
     tifffile = _tifffile()
     try:
-        return np.asarray(tifffile.imread(path, key=0))
+        return np.asarray(tifffile.imread(_stream(file), key=0))
     except tifffile.TiffFileError as error:
         raise ValueError(str(error)) from error
 
 
-def read_peak(path: str) -> float:
+def read_peak(file: File) -> float:
     """Return the largest value of a float or 32-bit file; raises one of `UNREADABLE`."""
-    suffix = os.path.splitext(path)[1].lower()
+    suffix = _suffix(file)
     if suffix == ".npy":
-        return float(np.load(path, allow_pickle=False).max())
+        return float(np.load(_stream(file), allow_pickle=False).max())
     try:
-        with Image.open(path) as image:
+        with Image.open(_stream(file)) as image:
             if not (suffix in TIFF_SUFFIXES and _many_bands(image)):
                 return float(np.asarray(image).max())
     except UnidentifiedImageError:
         if suffix not in TIFF_SUFFIXES:
             raise
-    return float(_read_tiff(path).max())
+    return float(_read_tiff(file).max())
 
 
 def _from_array(array: NDArray[Any], target: Target) -> NDArray[Any]:
@@ -282,21 +307,27 @@ def _with_bands(image: NDArray[Any], channels: int) -> NDArray[Any]:
     raise ValueError(f"has {bands} channels, {channels} are wanted")
 
 
-def reason(error: Exception, path: str) -> str:
+def reason(error: Exception, file: File) -> str:
     """Return in a few words why a file cannot be read."""
     if isinstance(error, FileNotFoundError):
-        return "a link to nowhere" if os.path.islink(path) else "missing"
+        return "a link to nowhere" if isinstance(file, str) and os.path.islink(file) else "missing"
     if isinstance(error, PermissionError):
         return "no permission to read it"
     if isinstance(error, OSError) and error.errno == errno.ELOOP:
         return "a link to itself"
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno).lower()
-    if Path(path).stat().st_size == 0:
+    if _length(file) == 0:
         return "empty file"
     if isinstance(error, UnidentifiedImageError):
-        with open(path, "rb") as file:
-            return f"no image, starts with {file.read(8)!r}"
+        return f"no image, starts with {_first_bytes(file)!r}"
     if isinstance(error, Image.DecompressionBombError):
         return f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels"
     return " ".join(str(error).split())[:120] or type(error).__name__
+
+
+def _first_bytes(file: File) -> bytes:
+    if not isinstance(file, str):
+        return file.content[:8]
+    with open(file, "rb") as opened:
+        return opened.read(8)

@@ -24,7 +24,8 @@ from unlabeled.data.decode import (
     read_peak,
     reason,
 )
-from unlabeled.data.images import log, spread, stacked
+from unlabeled.data.images import log, stacked
+from unlabeled.data.order import spread
 from unlabeled.method import Batch
 
 CHECK_ALL = 20_000

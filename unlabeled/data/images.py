@@ -64,7 +64,7 @@ class ImageSource(DataSource):
     @cached_property
     def _measured(self) -> ImageSpec:
         samples = self.split("train")
-        images = samples.__getitems__(spread(len(samples), STATISTICS_SAMPLE))["views"][0]
+        images = samples.__getitems__(self.some(STATISTICS_SAMPLE))["views"][0]
         mean, std = statistics(images)
         return ImageSpec(channels=len(mean), size=self.side(images), mean=mean, std=std)
 
@@ -104,13 +104,6 @@ class ArraySamples:
         if self.path is not None:
             batch["path"] = [self.path[place] for place in places]
         return batch
-
-
-def spread(count: int, most: int) -> list[int]:
-    """Return at most ``most`` places spread evenly over ``range(count)``."""
-    if count <= most:
-        return list(range(count))
-    return [place * count // most for place in range(most)]
 
 
 def statistics(images: Tensor | list[Tensor]) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from unlabeled.data.order import permutation, spread
 from unlabeled.method import Batch, Method
 
 
@@ -64,6 +65,20 @@ class DataSource(ABC):
         Images on the disk are decoded to the size that the encoder takes, not to their own.
         """
         return self
+
+    def epoch_order(self, *, seed: int, epoch: int) -> Tensor:
+        """[N] int64: in what order an epoch reads "train"; a pure function of (seed, epoch).
+
+        By default a permutation; sources that are read best from front to back say otherwise.
+        """
+        return permutation(self.size("train"), seed=seed, epoch=epoch)
+
+    def some(self, most: int) -> list[int]:
+        """Return at most ``most`` places of "train" to measure statistics on, cheap to read.
+
+        By default spread evenly over all.
+        """
+        return spread(self.size("train"), most)
 
     @property
     def classes(self) -> tuple[str, ...] | None:

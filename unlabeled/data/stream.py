@@ -5,26 +5,38 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 import torch
 from torch.utils.data import DataLoader, Sampler
 
+from unlabeled.data.order import permutation
 from unlabeled.data.source import DataSource
+
+
+class Order(Protocol):
+    """In what order an epoch is read, such as `DataSource.epoch_order`."""
+
+    def __call__(self, *, seed: int, epoch: int) -> torch.Tensor:
+        """[N] int64: each sample once."""
+        ...
 
 
 class Stream(Sampler[list[int]]):
     """All micro-batches of a run, in order: a pure function of (seed, micro-batch number).
 
-    Each epoch is a fresh permutation; samples that do not fill the last batch are dropped from
-    that epoch. A step's global batch is cut into ``accumulate`` micro-batches and each of these
-    into one contiguous slice a rank, so no sample is seen twice or lost on any number of ranks.
+    Each epoch has an order of its own; samples that do not fill the last batch are dropped from
+    that epoch, so a run of at most one epoch sees no sample twice. A step's global batch is cut
+    into ``accumulate`` micro-batches and each of these into one contiguous slice a rank, so no
+    sample is seen twice or lost on any number of ranks.
 
     Args:
         samples: size of the training split.
         batch_size: samples of one optimizer step, over ranks and micro-batches.
         steps: optimizer steps of the whole run.
         start: micro-batches that a resumed run has done already.
+        order: of each epoch; by default a permutation of all samples.
     """
 
     def __init__(
@@ -38,6 +50,7 @@ class Stream(Sampler[list[int]]):
         rank: int = 0,
         ranks: int = 1,
         start: int = 0,
+        order: Order | None = None,
     ) -> None:
         if batch_size % (accumulate * ranks):
             raise ValueError(
@@ -47,6 +60,7 @@ class Stream(Sampler[list[int]]):
         self.samples, self.batch_size, self.steps = samples, batch_size, steps
         self.accumulate, self.seed, self.rank, self.ranks = accumulate, seed, rank, ranks
         self.start = start
+        self.order = order or partial(permutation, samples)
 
     @property
     def epoch_steps(self) -> int:
@@ -65,15 +79,9 @@ class Stream(Sampler[list[int]]):
             step, part = divmod(number, self.accumulate)
             if step // self.epoch_steps != epoch:
                 epoch = step // self.epoch_steps
-                order = permutation(self.samples, seed=self.seed, epoch=epoch)
+                order = self.order(seed=self.seed, epoch=epoch)
             first = (step % self.epoch_steps) * self.batch_size + part * micro + self.rank * own
             yield order[first : first + own].tolist()
-
-
-def permutation(samples: int, *, seed: int, epoch: int) -> torch.Tensor:
-    """[N] int64: the order of one epoch."""
-    generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
-    return torch.randperm(samples, generator=generator)
 
 
 class Loader:

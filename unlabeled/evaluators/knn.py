@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from unlabeled.data.images import spread
+from unlabeled.data.order import spread
 from unlabeled.data.source import DataSource
 from unlabeled.evaluators.evaluator import Measure, check_labels, embed_both, flatten, measure
 from unlabeled.features import Features, embed

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, pad
 
+from unlabeled.data.order import permutation
 from unlabeled.data.source import DataSource
-from unlabeled.data.stream import permutation, read_ahead
+from unlabeled.data.stream import read_ahead
 from unlabeled.encoders.encoder import Encoder
 from unlabeled.evaluators.evaluator import Measure, measure
 from unlabeled.features import PRECISIONS, Progress, embed
