@@ -25,7 +25,9 @@ app = typer.Typer(
     "UNLABELED_DEBUG=1 shows the trace of an error.",
 )
 data_app = typer.Typer(
-    help="Data sets: list, get, info.", no_args_is_help=True, rich_markup_mode="markdown"
+    help="Data sets: list, get, info, shard, index.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
 )
 app.add_typer(data_app, name="data")
 
@@ -34,8 +36,9 @@ Data = Annotated[
     str,
     typer.Option(
         "--data",
-        help="A folder of images, a .txt/.csv list, .npy/.npz, fashion-mnist, digits, "
-        "torchvision/NAME.",
+        help="A folder of images, a .txt/.csv list, .npy/.npz, tar shards "
+        "('train-{000..099}.tar', a folder or URL of them), hf:PATH or hf:NAME, fashion-mnist, "
+        "digits, torchvision/NAME.",
     ),
 ]
 
@@ -432,7 +435,72 @@ def data_get(
         console.print(f"{name}: {place}")
 
 
-@data_app.command("info", epilog="`unlabeled data info photos/`")
+@data_app.command("shard", epilog="`unlabeled data shard photos/ --out shards/ --shard-size 5000`")
+def data_shard(
+    data: Annotated[str, typer.Argument(help="A folder of images, or a list of paths.")],
+    out: Annotated[Path, typer.Option(help="The folder of the shards; continued if unfinished.")],
+    shard_size: Annotated[int, typer.Option(help="Images a shard; aim at 100 MB to 1 GB.")] = 2000,
+    as_json: Json = False,
+) -> None:
+    """Pack image files into tar shards (WebDataset) in random order, with index.json."""
+    from unlabeled.console import show_log
+    from unlabeled.data import open_data
+    from unlabeled.data.write_shards import write_shards
+
+    console = _consoles(as_json)
+    show_log(console)
+    listing = write_shards(
+        open_data(data),
+        out,
+        shard_size=shard_size,
+        say=lambda text: console.print(text, highlight=False, soft_wrap=True),
+    )
+    _shards_done(listing, out, console, as_json)
+
+
+@data_app.command(
+    "index",
+    epilog="`unlabeled data index shards/`   `unlabeled data index 'train-{000..099}.tar'`",
+)
+def data_index(
+    shards: Annotated[str, typer.Argument(help="A folder, a pattern or a list of .tar files.")],
+    out: Annotated[
+        Path | None, typer.Option(help="By default index.json beside the shards.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write index.json, from which shards on a server know their sizes and classes."""
+    from unlabeled.console import show_log
+    from unlabeled.data.shardindex import write_index
+
+    console = _consoles(as_json)
+    show_log(console)
+    path, listing = write_index(shards, out=None if out is None else str(out))
+    _shards_done(listing, path, console, as_json)
+
+
+def _shards_done(listing: Any, place: Path, console: Console, as_json: bool) -> None:
+    samples = sum(shard.samples for shard in listing.shards)
+    classes = None if listing.classes is None else len(listing.classes)
+    if as_json:
+        _out({
+            "out": str(place), "shards": len(listing.shards), "samples": samples,
+            "classes": classes,
+        })  # fmt: skip
+    else:
+        labels = "no labels" if classes is None else f"{classes:,} classes"
+        console.print(
+            f"{place}: {len(listing.shards):,} shards, {samples:,} images, {labels}",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+@data_app.command(
+    "info",
+    epilog="`unlabeled data info photos/`   `unlabeled data info 'shards/train-{000..099}.tar'`   "
+    "`unlabeled data info hf:saved_set/`",
+)
 def data_info(
     data: Annotated[str, typer.Argument(help="As --data elsewhere.")], as_json: Json = False
 ) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 _OPTIONAL = {
     "pyarrow": "Parquet files: pip install 'unlabeled[table]'",
+    "datasets": "Hugging Face data sets: pip install 'unlabeled[hf]'",
     "onnx": "ONNX export: pip install 'unlabeled[onnx]'",
     "tifffile": "TIFF files of more than four channels: pip install tifffile",
 }

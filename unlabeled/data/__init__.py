@@ -13,7 +13,8 @@ __all__ = ["Known", "get", "known", "open_data"]
 NAMES = ("fashion-mnist", "digits", "imagenet")
 FORMS = (
     f"{', '.join(NAMES)}, torchvision/NAME (such as torchvision/CIFAR10), a folder of images, "
-    "a .txt or .csv list of paths, a .npy or .npz file"
+    "a .txt or .csv list of paths, a .npy or .npz file, tar shards (a folder of them, "
+    "train-{000..099}.tar, an http(s) URL, a .txt of these), hf:PATH or hf:NAME[:CONFIG]"
 )
 
 
@@ -61,6 +62,14 @@ def open_data(
         from unlabeled.data.torchvision_data import Torchvision
 
         return Torchvision(text.removeprefix("torchvision/"), root=root, image_size=image_size)
+    if text.startswith("hf:"):
+        from unlabeled.data.huggingface import open_huggingface
+
+        return open_huggingface(text.removeprefix("hf:"), channels=channels, image_size=image_size)
+    if text.startswith(("http://", "https://")) or text.endswith(".tar"):
+        from unlabeled.data.shards import Shards
+
+        return Shards(text, channels=channels, image_size=image_size)
     return _open_path(text, channels=channels, image_size=image_size)
 
 
@@ -68,7 +77,12 @@ def _open_path(text: str, *, channels: int | None, image_size: int | None) -> Da
     path = Path(text).expanduser()
     if path.is_dir():
         from unlabeled.data.folder import ImageFolder
+        from unlabeled.data.shardlist import is_shard_folder
 
+        if is_shard_folder(str(path)):
+            from unlabeled.data.shards import Shards
+
+            return Shards(str(path), channels=channels, image_size=image_size)
         return ImageFolder(str(path), channels=channels, image_size=image_size)
     if not path.exists():
         raise _missing(text)
@@ -78,7 +92,12 @@ def _open_path(text: str, *, channels: int | None, image_size: int | None) -> Da
         return ArrayFile(str(path), image_size=image_size)
     if path.suffix in (".txt", ".csv", ".tsv"):
         from unlabeled.data.paths import PathList
+        from unlabeled.data.shardlist import is_shard_list
 
+        if is_shard_list(str(path)):
+            from unlabeled.data.shards import Shards
+
+            return Shards(str(path), channels=channels, image_size=image_size)
         return PathList(str(path), channels=channels, image_size=image_size)
     raise ValueError(f"{text} is a file that is no data source: give {FORMS}")
 
