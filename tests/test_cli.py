@@ -23,6 +23,7 @@ COMMANDS = (
     "bench",
     "doctor",
 )
+DATA_COMMANDS = ("data list", "data get", "data info", "data shard", "data index")
 
 
 def run(capsys, *arguments):
@@ -56,7 +57,7 @@ def trained(photos, tmp_path_factory):
     return out
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "data list", "data get", "data info"])
+@pytest.mark.parametrize("command", [*COMMANDS, *DATA_COMMANDS])
 def test_help_of_every_command_shows_an_example(capsys, command):
     status, out, _ = run(capsys, *command.split(), "--help")
     assert status == 0
@@ -173,6 +174,23 @@ def test_export_writes_and_never_overwrites(capsys, trained, tmp_path, to):
     status, _, err = run(capsys, "export", trained, "--to", to, "--out", out)
     assert status == 1
     assert "overwrite" in err
+
+
+def test_from_a_folder_to_shards_and_their_index(capsys, photos, tmp_path, monkeypatch):
+    monkeypatch.setenv("UNLABELED_DATA", str(tmp_path / "cache"))
+    out = tmp_path / "shards"
+    status, said, _ = run(capsys, "data", "shard", photos, "--out", out, "--shard-size", 30)
+    assert status == 0
+    assert "80 images, 2 classes" in said
+    facts = json.loads(run(capsys, "data", "index", out, "--json")[1])
+    assert facts["samples"] == 80
+    assert facts["classes"] == 2
+    info = json.loads(run(capsys, "data", "info", out, "--json")[1])
+    assert info["train"] + info["test"] == 80
+    assert info["classes"] == ["cats", "dogs"]
+    status, _, error = run(capsys, "data", "info", f"{out}/train-{{000000..000009}}.tar")
+    assert status == 1
+    assert "does not exist (8 of 10 shards are missing)" in error
 
 
 def test_data_info_and_list_and_doctor(capsys, photos):

@@ -28,6 +28,8 @@ from unlabeled.data.tar import contents
 
 INDEX_NAMES = ("index.json", "sizes.json")
 KIND = "wids-shard-index-v1"
+NUMBERED = "number"
+"""What an index says of .cls members that hold the place of a class, as other readers expect."""
 THREADS = 8
 
 
@@ -42,7 +44,7 @@ def list_shards(pattern: str, *, member: str | None, labels: bool) -> Listing:
     if is_link(pattern) and urlsplit(pattern).path.endswith(".json"):
         found = parse_index(fetch.read_text(pattern), source=pattern)
         shards = [shard._replace(url=urljoin(pattern, shard.url)) for shard in found.shards]
-        return Listing(tuple(shards), found.classes if labels else None)
+        return _without_labels(found._replace(shards=tuple(shards)), labels)
     urls = find_shards(pattern)
     if not any(is_link(url) for url in urls):
         return _local(urls, member=member, labels=labels)
@@ -60,12 +62,17 @@ def list_shards(pattern: str, *, member: str | None, labels: bool) -> Listing:
                 "`unlabeled data index`"
             )
         remote.append(entry._replace(url=url))
-    return Listing(tuple(remote), _agreed(indexes.values()) if labels else None)
+    return _without_labels(_joined(remote, indexes.values()), labels)
 
 
-def _agreed(listings: Iterable[Listing]) -> tuple[str, ...] | None:
-    classes = {listing.classes for listing in listings}
-    return classes.pop() if len(classes) == 1 else None
+def _joined(shards: Sequence[Shard], indexes: Iterable[Listing]) -> Listing:
+    """Return a listing with the classes on which all indexes agree."""
+    classes = {(listing.classes, listing.numbered) for listing in indexes}
+    return Listing(tuple(shards), *(classes.pop() if len(classes) == 1 else (None, False)))
+
+
+def _without_labels(listing: Listing, labels: bool) -> Listing:
+    return listing if labels else listing._replace(classes=None, numbered=False)
 
 
 def _remote_index(folder: str) -> Listing:
@@ -101,7 +108,7 @@ def _local(paths: Sequence[str], *, member: str | None, labels: bool) -> Listing
     """
     known = _local_index(paths) if member is None else None
     if known is not None:
-        return known if labels else known._replace(classes=None)
+        return _without_labels(known, labels)
     return _scanned(paths, member=member, labels=labels)
 
 
@@ -166,7 +173,7 @@ def _local_index(paths: Sequence[str]) -> Listing | None:
         if entry is None or entry.length != os.path.getsize(path):
             return None
         shards.append(entry._replace(url=path))
-    return Listing(tuple(shards), _agreed(indexes.values()))
+    return _joined(shards, indexes.values())
 
 
 def _index_in(folder: str) -> Listing | None:
@@ -203,12 +210,13 @@ def parse_index(text: str, *, source: str) -> Listing:
         shards = tuple(_entry(row) for row in rows)
         classes = value.get("classes") if whole else None
         names = None if classes is None else tuple(str(name) for name in classes)
-    except (ValueError, KeyError, TypeError) as error:
+        numbered = whole and value.get("cls") == NUMBERED
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{shown(source)} is no index of shards ({type(error).__name__}: {error}): write it "
             "with `unlabeled data index`"
         ) from error
-    return Listing(shards, names)
+    return Listing(shards, names, numbered)
 
 
 def _entry(row: Any) -> Shard:
@@ -231,9 +239,9 @@ def write_index(text: str, *, out: str | None = None) -> tuple[Path, Listing]:
         )
     folder = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
     target = Path(out) if out is not None else Path(folder) / INDEX_NAMES[0]
-    names = [base_name(path) for path in paths]
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
+    files = [base_name(path) for path in paths]
+    if len(set(files)) < len(files):
+        twice = next(file for file in files if files.count(file) > 1)
         raise ValueError(f"{text}: two shards are called {twice}: index their folders one by one")
     listing = _scanned(paths, member=None, labels=True)
     with ThreadPoolExecutor(THREADS) as pool:
@@ -242,7 +250,12 @@ def write_index(text: str, *, out: str | None = None) -> tuple[Path, Listing]:
         shard._replace(url=os.path.relpath(shard.url, folder), sha256=digest)
         for shard, digest in zip(listing.shards, sums, strict=True)
     )
-    whole = Listing(shards, listing.classes)
+    whole = listing._replace(shards=shards)
+    known = _index_in(folder)
+    if known is not None and known.numbered:
+        names = known.classes or ()  # those that `data shard` wrote are in no shard
+        if set(listing.classes or ()) <= set(map(str, range(len(names)))):
+            whole = whole._replace(classes=names, numbered=True)
     save_index(whole, target)
     return target, whole
 
@@ -257,6 +270,7 @@ def save_index(listing: Listing, target: Path) -> None:
         "__kind__": KIND,
         "wids_version": 1,
         "classes": None if listing.classes is None else list(listing.classes),
+        "cls": NUMBERED if listing.numbered else "name",
         "shardlist": rows,
     }
     part = target.with_name(f"{target.name}.part{os.getpid()}")

@@ -35,10 +35,14 @@ class Shard(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """The shards of a source; class names where every sample has a label."""
+    """The shards of a source; class names where every sample has a label.
+
+    ``numbered``: a label is the place of its class among ``classes``, not its name.
+    """
 
     shards: tuple[Shard, ...]
     classes: tuple[str, ...] | None
+    numbered: bool = False
 
 
 def is_link(text: str) -> bool:
@@ -89,7 +93,8 @@ def _items(body: str, pattern: str) -> Sequence[str]:
     first, last = int(ends.group(1)), int(ends.group(2))
     if abs(last - first) >= MOST_SHARDS:
         raise ValueError(f"{pattern} names more than {MOST_SHARDS:,} shards")
-    width = len(ends.group(1)) if ends.group(1).startswith("0") else 0
+    padded = any(len(end) > 1 and end.startswith("0") for end in ends.groups())
+    width = max(map(len, ends.groups())) if padded else 0
     step = 1 if last >= first else -1
     return [f"{number:0{width}d}" for number in range(first, last + step, step)]
 

@@ -36,7 +36,10 @@ class ShardRecords:
         self.shards, self.member, self.cache = listing.shards, member, cache
         self.starts = starts_of(listing)
         self.most = window + 1 + SPARE
-        self._class = {name: place for place, name in enumerate(listing.classes or ())}
+        classes = listing.classes or ()
+        self._class = {
+            str(place) if listing.numbered else name: place for place, name in enumerate(classes)
+        }
         self._contents: OrderedDict[int, Contents] = OrderedDict()
         self._order: Sequence[int] = range(len(self.shards))
         self._lock = threading.Lock()

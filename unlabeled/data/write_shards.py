@@ -31,8 +31,9 @@ def write_shards(
     """Write a source of files as shards train-000000.tar, test-000000.tar ... and index.json.
 
     Files are copied as they are, in a random order that is always the same, so that any shard is
-    a fair sample: 00000012.jpg, its class name in 00000012.cls, its path in 00000012.json. The
-    same files give the same bytes; each shard appears whole; a run that was stopped goes on.
+    a fair sample: 00000012.jpg, its class number in 00000012.cls (the names are in the index), its
+    path in 00000012.json. The same files give the same bytes; each shard appears whole; a run
+    that was stopped goes on.
 
     Args:
         source: a folder or a list of paths.
@@ -55,11 +56,11 @@ def write_shards(
         for file, part in places.items():
             path = target / file
             if not path.exists():
-                _write(path, splits[name], part, source.classes)
+                _write(path, splits[name], part)
             shards.append(Shard(file, len(part), path.stat().st_size, file_sha256(path)))
             if say is not None:
                 say(f"{path}: {len(part):,} images, {path.stat().st_size:,} bytes")
-    listing = Listing(tuple(shards), source.classes)
+    listing = Listing(tuple(shards), source.classes, numbered=source.classes is not None)
     save_index(listing, target / INDEX_NAMES[0])
     return listing
 
@@ -114,9 +115,7 @@ def _claim(target: Path, mark: str) -> None:
     plan.write_text(json.dumps({"mark": mark}) + "\n", encoding="utf-8")
 
 
-def _write(
-    path: Path, samples: FileSamples, places: Sequence[int], classes: tuple[str, ...] | None
-) -> None:
+def _write(path: Path, samples: FileSamples, places: Sequence[int]) -> None:
     part = path.with_name(f"{path.name}.part")
     root = samples.store.root
     try:
@@ -127,9 +126,8 @@ def _write(
                     key = f"{number:08d}"
                     content = Path(source).read_bytes()
                     _add(tar, f"{key}{os.path.splitext(source)[1].lower()}", content)
-                    if samples.label is not None and classes is not None:
-                        name = classes[int(samples.label[place])]
-                        _add(tar, f"{key}.cls", name.encode(errors="surrogateescape"))
+                    if samples.label is not None:
+                        _add(tar, f"{key}.cls", str(int(samples.label[place])).encode())
                     facts: dict[str, Any] = {"path": os.path.relpath(source, root)}
                     _add(tar, f"{key}.json", json.dumps(facts).encode())
             file.flush()
