@@ -190,7 +190,7 @@ def test_from_a_folder_to_shards_and_their_index(capsys, photos, tmp_path, monke
     assert info["classes"] == ["cats", "dogs"]
     status, _, error = run(capsys, "data", "info", f"{out}/train-{{000000..000009}}.tar")
     assert status == 1
-    assert "does not exist (8 of 10 shards are missing)" in error
+    assert "does not exist (7 of 10 shards are missing)" in error
 
 
 def test_data_info_and_list_and_doctor(capsys, photos):

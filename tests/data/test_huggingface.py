@@ -71,6 +71,16 @@ def test_a_test_split_that_hides_its_labels_is_not_taken_for_one(tmp_path):
     assert levels(everything(open_data(f"hf:{tmp_path}/a"), "test")) == [10, 11, 12, 13]
 
 
+def test_a_train_split_with_some_labels_has_none(tmp_path, caplog):
+    some = part(range(6)).remove_columns("kind").add_column("kind", [0, 1, -1, 0, 1, -1])
+    some = some.cast_column("kind", datasets.ClassLabel(names=["cat", "dog"]))
+    some.save_to_disk(tmp_path / "a")
+    source = open_data(f"hf:{tmp_path}/a")
+    assert source.classes is None
+    assert "label" not in everything(source)
+    assert "2 of 6 training rows have none" in caplog.text
+
+
 def test_parquet_files_and_folders_are_read_offline(tmp_path):
     (tmp_path / "set").mkdir()
     part(range(8)).to_parquet(tmp_path / "set/train-00000-of-00001.parquet")

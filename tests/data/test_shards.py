@@ -233,7 +233,12 @@ def test_a_recipe_stores_and_rebuilds_it(tmp_path):
 
 @pytest.mark.parametrize(
     ("pattern", "name"),
-    [("x/train-{000..099}.tar", "train"), ("photos/", "photos"), ("x/photos_*.tar", "photos")],
+    [
+        ("x/train-{000..099}.tar", "train"),
+        ("photos/", "photos"),
+        ("x/photos_*.tar", "photos"),
+        ("http://x.org/birds/index.json", "birds"),
+    ],
 )
 def test_the_name_has_no_numbers(tmp_path, monkeypatch, pattern, name):
     monkeypatch.setattr("unlabeled.data.shards.find_shards", lambda pattern: [])

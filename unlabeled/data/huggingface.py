@@ -181,6 +181,13 @@ def _read(source: HuggingFace) -> Table:
     ranges = {
         name: np.arange(starts[at], starts[at + 1]) for at, name in enumerate(map(_split_of, found))
     }
+    train = ranges.get("train", np.arange(starts[-1]))
+    if codes is not None and (codes[train] < 0).any():
+        log.warning(
+            "hf:%s: no labels, since %d of %d training rows have none",
+            source.path, int((codes[train] < 0).sum()), len(train),
+        )  # fmt: skip
+        codes, classes = None, None
     splits = _splits(ranges, codes, source)
     return Table(parts, starts, splits, column, codes, classes)
 

@@ -89,8 +89,8 @@ class Shards(ImageSource):
     @property
     def name(self) -> str:
         """The shards' name without their numbers."""
-        stem = base_name(self.pattern.rstrip("/")).removesuffix(".tar").removesuffix(".txt")
-        plain = re.sub(r"\{[^{}]*\}|[*?]", "", stem).strip("-_.")
+        stem = re.sub(r"\.(tar|txt|json)$", "", base_name(self.pattern.rstrip("/")))
+        plain = re.sub(r"\{[^{}]*\}|[*?]|^index$", "", stem).strip("-_.")
         return plain or base_name(posixpath.dirname(self.pattern)) or "shards"
 
     @property
