@@ -38,6 +38,7 @@ pretrain(recipe, out=sys.argv[3], checkpoint_seconds=0.0, logger=False, accelera
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("remote", [False, True], ids=["disk", "server"])
 def test_killed_in_mid_epoch_the_same_command_gives_the_same_weights(tmp_path, remote):
     folder = fill(tmp_path / "s", shards=20, samples=10, labels=False)
