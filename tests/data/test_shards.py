@@ -315,7 +315,7 @@ def test_a_shard_is_fetched_while_the_one_before_is_used(tmp_path, twenty):
             time.sleep(0.01)
             samples.__getitems__(
                 [20]
-            )  # one is fetched ahead at a time: the first look's came first
+            )  # one is fetched ahead at a time
         assert fifth.exists()
         assert not records.cache._file(records.shards[5]).exists()
 
