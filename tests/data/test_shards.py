@@ -313,9 +313,7 @@ def test_a_shard_is_fetched_while_the_one_before_is_used(tmp_path, twenty):
             if fifth.exists():
                 break
             time.sleep(0.01)
-            samples.__getitems__(
-                [20]
-            )  # one is fetched ahead at a time
+            samples.__getitems__([20])  # one is fetched ahead at a time
         assert fifth.exists()
         assert not records.cache._file(records.shards[5]).exists()
 
