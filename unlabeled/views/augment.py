@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from unlabeled.data.source import ImageSpec
+from unlabeled.views import kernel
 from unlabeled.views.generator import SampleGenerator
 from unlabeled.views.ops import (
     adjust_brightness,
@@ -191,6 +192,21 @@ class Augment:
         size = self.size if self.size is not None else spec.size
         check_images(images, spec)
         device = images[0].device
+        if device.type == "cpu" and kernel.available():
+            codes, values = self._program(parameters, spec.channels)
+            return kernel.render(
+                images,
+                parameters.box,
+                parameters.flip,
+                size=size,
+                interpolation=self.interpolation,
+                codes=codes,
+                values=values,
+                radius=max(1, size // 20),
+                threshold=self.solarize_threshold,
+                mean=spec.mean,
+                std=spec.std,
+            )
         views = torch.empty(len(images), spec.channels, size, size, device=device)
         scale = views.new_tensor(spec.std).reciprocal()[:, None, None]
         shift = views.new_tensor(spec.mean).neg()[:, None, None] * scale
@@ -208,6 +224,31 @@ class Augment:
                 self._operate(operation, view, part)
             torch.add(view.mul_(scale), shift, out=views[start : start + chunk])
         return views
+
+    def _program(self, parameters: Parameters, channels: int) -> tuple[Tensor, Tensor]:
+        """[B, K] int8 and [B, K] float32: the kernel's codes of what is on, and their numbers."""
+        active = self._active(channels)
+        turns = parameters.keys[:, active].argsort(1)
+        codes, values = [], []
+        for operation in self.order:
+            if operation == "jitter":
+                jitters = torch.tensor(active, dtype=torch.int8) + kernel.BRIGHTNESS
+                codes.append(jitters[turns] * parameters.jitter[:, None])
+                values.append(parameters.factors[:, active].gather(1, turns))
+            elif operation != "gray" or channels == 3:
+                on = getattr(parameters, operation)
+                codes.append(on.to(torch.int8)[:, None] * kernel.CODES[operation])
+                values.append(parameters.sigma[:, None])
+        return torch.cat(codes, 1), torch.cat(values, 1)
+
+    def _active(self, channels: int) -> list[int]:
+        """Places of the jitters that do something."""
+        strengths = (self.brightness, self.contrast, self.saturation, self.hue)
+        return [
+            place
+            for place, strength in enumerate(strengths)
+            if strength > 0 and (place < 2 or channels == 3)
+        ]
 
     def _operate(self, operation: str, view: Tensor, part: Parameters) -> None:
         if operation == "jitter":
@@ -229,12 +270,7 @@ class Augment:
         view[chosen] = images
 
     def _jitter(self, view: Tensor, part: Parameters) -> None:
-        strengths = (self.brightness, self.contrast, self.saturation, self.hue)
-        active = [
-            place
-            for place, strength in enumerate(strengths)
-            if strength > 0 and (place < 2 or view.shape[1] == 3)
-        ]
+        active = self._active(view.shape[1])
         if not active or self.jitter == 0:
             return
         order = part.keys[:, active].argsort(1)
