@@ -54,8 +54,9 @@ def render(
     std: tuple[float, ...],
 ) -> Float[Tensor, "B C S S"]:
     count, channels = len(images), images[0].shape[0]
+    images = _side_by_side(images)  # kept until the kernel is done
     addresses, layouts = _layout(images)
-    result = torch.empty(count, channels, size, size)
+    result = _empty(count, channels, size, size)
     inverse = 1 / np.asarray(std, np.float64)
     arguments = (
         addresses,
@@ -86,18 +87,38 @@ def render(
     return result
 
 
+def _empty(*shape: int) -> Tensor:
+    """Memory for a result, on 64 bytes as torch's own, so that what follows rounds alike.
+
+    NumPy asks the system for huge pages, torch does not; filling fresh small ones can take
+    as long as the views.
+    """
+    count = math.prod(shape)
+    memory = np.empty(count + 16, np.float32)
+    start = -(memory.ctypes.data // 4) % 16
+    return torch.from_numpy(memory[start : start + count]).view(shape)
+
+
 def _layout(images: Images) -> tuple[Any, Any]:
+    """Addresses [B], and [B, 3]: bytes to the next channel, to the next row, whether float32."""
     if isinstance(images, Tensor):
-        row = [*images.shape[-2:], *images.stride()[1:], int(images.is_floating_point())]
-        layouts = np.empty((len(images), 6), np.int64)
-        layouts[:] = row
-        step = images.stride(0) * images.element_size()
-        return images.data_ptr() + step * np.arange(len(images)), layouts
-    rows = [
-        (*image.shape[1:], *image.stride(), int(image.is_floating_point())) for image in images
-    ]
-    addresses = [image.data_ptr() for image in images]
-    return np.array(addresses, np.int64), np.array(rows, np.int64)
+        start, step = images.data_ptr(), images.stride(0) * images.element_size()
+        addresses = np.arange(start, start + step * len(images), step, dtype=np.int64) if step else np.full(len(images), start)
+        return addresses, np.tile(_steps(images[0]), (len(images), 1))
+    addresses = np.array([image.data_ptr() for image in images], np.int64)
+    return addresses, np.array([_steps(image) for image in images], np.int64)
+
+
+def _steps(image: Tensor) -> tuple[int, int, int]:
+    size = image.element_size()
+    return image.stride(0) * size, image.stride(1) * size, int(size == 4)
+
+
+def _side_by_side(images: Images) -> Images:
+    """The images with the pixels of a row next to each other."""
+    if isinstance(images, Tensor):
+        return images if images.stride(3) == 1 else images.contiguous()
+    return [image if image.stride(2) == 1 else image.contiguous() for image in images]
 
 
 @lru_cache(maxsize=1)

@@ -12,7 +12,7 @@ Everything compiled is in this one file: numba's cache on disk looks at no other
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -20,20 +20,31 @@ import numpy.typing as npt
 from numba import types
 from numba.extending import intrinsic
 
+RESIZE = -1
 NONE, BRIGHTNESS, CONTRAST, SATURATION, HUE, GRAY, BLUR, SOLARIZE = range(8)
-HEIGHT, WIDTH, CHANNEL_STEP, ROW_STEP, COLUMN_STEP, IS_FLOAT = range(6)
 
 Floats = npt.NDArray[np.float32]
 Places = npt.NDArray[np.uint32]
+Bytes = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]
 
 _ZERO, _ONE, _TWO, _THREE, _FOUR, _SIX = (np.float32(value) for value in (0, 1, 2, 3, 4, 6))
 _TINY, _BYTE = np.float32(1e-12), np.float32(1 / 255)
 _RED, _GREEN, _BLUE = np.float32(0.2989), np.float32(0.587), np.float32(0.114)
-_BLOCK = 1024  # pixels of a plane: with three channels and the margins 16 KiB
+_BLOCK = 1024  # pixels of a plane that are worked on at once: 12 KiB of three channels
+_LINES = 4  # rows that are filtered together
 _CUT = 4.3  # standard deviations: the taps of a Gaussian beyond weigh 2e-5 together
 
-jit = numba.njit(fastmath=True, error_model="numpy", boundscheck=False, nogil=True)
+OPTIONS: dict[str, Any] = {
+    "fastmath": True,
+    "error_model": "numpy",
+    "boundscheck": False,
+    "nogil": True,
+}
+jit = numba.njit(**OPTIONS)
+
+
+# Memory: arrays by address, because slices of arrays count references, which costs more than a row
 
 
 @intrinsic
@@ -52,7 +63,29 @@ def _floats_at(context: Any, address: Any) -> Any:
     return types.CPointer(types.float32)(types.int64), build
 
 
+@jit
+def _floats(address: int, start: int, count: int) -> Floats:
+    """Values ``start`` to ``start + count`` of the float32 at an address."""
+    return numba.carray(_floats_at(address + 4 * start), (count,))
+
+
+@jit
+def _bytes(address: int, count: int) -> Bytes:
+    return numba.carray(_bytes_at(address), (count,))
+
+
 # Resize -------------------------------------------------------------------------------------------
+
+
+class Crop(NamedTuple):
+    """Where a crop lies in memory."""
+
+    corner: int  # address of its first value
+    channel_step: int  # bytes
+    row_step: int  # bytes
+    tall: int
+    wide: int
+    is_float: bool
 
 
 @jit
@@ -68,84 +101,153 @@ def _filter(distance: float, reach: int) -> float:
 
 
 @jit
-def tap_count(length: float, size: int, reach: int) -> int:
+def _tap_count(length: int, size: int, reach: int) -> int:
     """How many pixels a pixel of the result is made of at most: even, for loops over pairs."""
-    count = math.ceil(2 * reach * max(1.0, length / size))
+    count = int(math.ceil(2 * reach * max(1.0, length / size)))
     return count + count % 2
 
 
 @jit
-def _taps(
-    place: Places, weight: Floats, length: int, reach: int, flip: bool, unit: float
-) -> int:
+def _taps(place: Places, weight: Floats, length: int, reach: int, flip: bool, unit: float) -> int:
     """First pixel and weights [taps, size] of each pixel of the result; weights sum to unit."""
     size = len(place)
     step = length / size
     stretch = max(1.0, step)
     support = stretch * reach
-    count = tap_count(length, size, reach)
+    count = _tap_count(length, size, reach)
     for output in range(size):
         center = ((size - output - 0.5) if flip else (output + 0.5)) * step
         first = max(int(math.floor(center - support + 0.5)), 0)
-        last = min(int(math.floor(center + support + 0.5)), length)
+        taps = min(int(math.floor(center + support + 0.5)), length) - first
         total = 0.0
-        for tap in range(last - first):
+        for tap in range(taps):
             total += _filter((first + tap + 0.5 - center) / stretch, reach)
         place[output] = first
         for tap in range(count):
-            value = 0.0
-            if tap < last - first:
-                value = _filter((first + tap + 0.5 - center) / stretch, reach) * (unit / total)
-            weight[tap * size + output] = np.float32(value)
+            value = _filter((first + tap + 0.5 - center) / stretch, reach) * (unit / total)
+            weight[tap * size + output] = np.float32(value if tap < taps else 0.0)
     return count
 
 
 @jit
-def _across(target: Floats, row: Floats, place: Places, weight: Floats, count: int) -> None:
-    """Filter a row of the source: target[o] = sum_t weight[t, o] row[place[o] + t]."""
-    size = len(target)
+def _across(
+    lines: int, pitch: int, a: Floats, b: Floats, c: Floats, d: Floats,
+    place: Places, weight: Floats, count: int,
+) -> None:
+    """Filter four rows of the source: target[o] = sum_t weight[t, o] line[place[o] + t]."""
+    size = len(place)
     for tap in range(0, count, 2):
-        first, second = row[tap:], row[tap + 1 :]
-        left, right = weight[tap * size : (tap + 1) * size], weight[(tap + 1) * size :]
+        line_a = _floats(lines, tap, pitch)
+        line_b = _floats(lines, tap + pitch, pitch)
+        line_c = _floats(lines, tap + 2 * pitch, pitch)
+        line_d = _floats(lines, tap + 3 * pitch, pitch)
+        left, right = weight[tap * size :], weight[(tap + 1) * size :]
         if tap == 0:
             for o in range(size):
-                target[o] = left[o] * first[place[o]] + right[o] * second[place[o]]
+                near, far, one, two = place[o], place[o] + np.uint32(1), left[o], right[o]
+                a[o] = one * line_a[near] + two * line_a[far]
+                b[o] = one * line_b[near] + two * line_b[far]
+                c[o] = one * line_c[near] + two * line_c[far]
+                d[o] = one * line_d[near] + two * line_d[far]
         else:
             for o in range(size):
-                target[o] += left[o] * first[place[o]] + right[o] * second[place[o]]
+                near, far, one, two = place[o], place[o] + np.uint32(1), left[o], right[o]
+                a[o] += one * line_a[near] + two * line_a[far]
+                b[o] += one * line_b[near] + two * line_b[far]
+                c[o] += one * line_c[near] + two * line_c[far]
+                d[o] += one * line_d[near] + two * line_d[far]
 
 
 @jit
-def _mix(target: Floats, first: Any, second: Any, left: Any, right: Any, fresh: bool) -> None:
-    """Target = left first + right second, or that added to it."""
+def _mix(target: Floats, first: Any, second: Any, one: Any, two: Any, fresh: bool) -> None:
+    """Target = one first + two second, or that added to it."""
     if fresh:
         for i in range(len(target)):
-            target[i] = left * np.float32(first[i]) + right * np.float32(second[i])
+            target[i] = one * np.float32(first[i]) + two * np.float32(second[i])
     else:
         for i in range(len(target)):
-            target[i] += left * np.float32(first[i]) + right * np.float32(second[i])
+            target[i] += one * np.float32(first[i]) + two * np.float32(second[i])
 
 
 @jit
-def _load(row: Floats, address: int, step: int, is_float: bool) -> None:
-    """Copy pixels that lie ``step`` values apart, as float32."""
-    count = len(row)
-    if is_float:
-        floats = numba.carray(_floats_at(address), (count * step,))
-        if step == 1:
-            for i in range(count):
-                row[i] = floats[i]
-        else:
-            for i in range(count):
-                row[i] = floats[i * step]
-    else:
-        values = numba.carray(_bytes_at(address), (count * step,))
-        if step == 1:
-            for i in range(count):
-                row[i] = np.float32(values[i])
-        else:
-            for i in range(count):
-                row[i] = np.float32(values[i * step])
+def _load(target: Floats, source: Any) -> None:
+    for i in range(len(target)):
+        target[i] = np.float32(source[i])
+
+
+@jit
+def _shrink(
+    crop: Crop, plane: int, base: int, first: int, last: int, lines: int, pitch: int, spare: int,
+    place_x: Places, weight_x: Floats, taps_x: int, place_y: Places, weight_y: Floats, taps_y: int,
+) -> None:
+    """Rows ``first`` to ``last`` of a plane, where crops shrink: down the columns first."""
+    size = len(place_x)
+    for start in range(first, last, _LINES):
+        for y in range(start, min(start + _LINES, last)):
+            line = _floats(lines, (y - start) * pitch, crop.wide)
+            for tap in range(0, taps_y, 2):
+                one, two = weight_y[tap * size + y], weight_y[(tap + 1) * size + y]
+                row = int(place_y[y]) + tap
+                upper = base + min(row, crop.tall - 1) * crop.row_step
+                lower = base + min(row + 1, crop.tall - 1) * crop.row_step
+                if crop.is_float:
+                    above, below = _floats(upper, 0, crop.wide), _floats(lower, 0, crop.wide)
+                    _mix(line, above, below, one, two, tap == 0)
+                else:
+                    _mix(
+                        line, _bytes(upper, crop.wide), _bytes(lower, crop.wide), one, two, tap == 0
+                    )
+        _across(
+            lines,
+            pitch,
+            _floats(plane, start * size, size),
+            _floats(plane if start + 1 < last else spare, (start + 1) * size if start + 1 < last else 0, size),
+            _floats(plane if start + 2 < last else spare, (start + 2) * size if start + 2 < last else 0, size),
+            _floats(plane if start + 3 < last else spare, (start + 3) * size if start + 3 < last else 0, size),
+            place_x,
+            weight_x,
+            taps_x,
+        )
+
+
+@jit
+def _enlarge(
+    crop: Crop, plane: int, base: int, first: int, last: int, lines: int, pitch: int,
+    ring: int, depth: int, ready: int,
+    place_x: Places, weight_x: Floats, taps_x: int, place_y: Places, weight_y: Floats, taps_y: int,
+) -> int:
+    """Likewise where crops grow: along the rows first, into a ring of ``depth`` rows."""
+    size = len(place_x)
+    until = min(int(place_y[last - 1]) + taps_y, crop.tall)
+    while ready < until:
+        for number in range(_LINES):
+            row = base + min(ready + number, crop.tall - 1) * crop.row_step
+            line = _floats(lines, number * pitch, crop.wide)
+            if crop.is_float:
+                _load(line, _floats(row, 0, crop.wide))
+            else:
+                _load(line, _bytes(row, crop.wide))
+        _across(
+            lines,
+            pitch,
+            _floats(ring, ready % depth * size, size),
+            _floats(ring, (ready + 1) % depth * size, size),
+            _floats(ring, (ready + 2) % depth * size, size),
+            _floats(ring, (ready + 3) % depth * size, size),
+            place_x,
+            weight_x,
+            taps_x,
+        )
+        ready += _LINES
+    for y in range(first, last):
+        target = _floats(plane, y * size, size)
+        for tap in range(0, taps_y, 2):
+            row = int(place_y[y]) + tap
+            above = _floats(ring, min(row, crop.tall - 1) % depth * size, size)
+            below = _floats(ring, min(row + 1, crop.tall - 1) % depth * size, size)
+            one, two = weight_y[tap * size + y], weight_y[(tap + 1) * size + y]
+            _mix(target, above, below, one, two, tap == 0)
+    return ready
 
 
 # Pixels -------------------------------------------------------------------------------------------
@@ -210,13 +312,8 @@ def _turn_hue(red: Floats, green: Floats, blue: Floats, shift: Any) -> None:
 @jit
 def _gray(red: Floats, green: Floats, blue: Floats) -> None:
     for i in range(len(red)):
-        red[i] = _RED * red[i] + _GREEN * green[i] + _BLUE * blue[i]
-
-
-@jit
-def _copy(target: Floats, source: Floats) -> None:
-    for i in range(len(target)):
-        target[i] = source[i]
+        luma = _RED * red[i] + _GREEN * green[i] + _BLUE * blue[i]
+        red[i] = green[i] = blue[i] = luma
 
 
 @jit
@@ -226,9 +323,9 @@ def _solarize(x: Floats, threshold: Any) -> None:
 
 
 @jit
-def _normalize(target: Floats, source: Floats, scale: Any, shift: Any) -> None:
-    for i in range(len(target)):
-        target[i] = source[i] * scale + shift
+def _normalize(x: Floats, scale: Any, shift: Any) -> None:
+    for i in range(len(x)):
+        x[i] = x[i] * scale + shift
 
 
 # Blur ---------------------------------------------------------------------------------------------
@@ -247,130 +344,163 @@ def _gauss(weight: Floats, sigma: float, radius: int) -> int:
 
 
 @jit
-def _center(target: Floats, middle: Floats, left: Floats, right: Floats, w0: Any, w1: Any) -> None:
+def _middle_and_pair(target: Floats, m: Floats, a: Floats, b: Floats, w0: Any, w1: Any) -> None:
     for i in range(len(target)):
-        target[i] = w0 * middle[i] + w1 * (left[i] + right[i])
+        target[i] = w0 * m[i] + w1 * (a[i] + b[i])
 
 
 @jit
-def _one_pair(target: Floats, left: Floats, right: Floats, weight: Any) -> None:
+def _middle_and_pairs(
+    target: Floats, m: Floats, a: Floats, b: Floats, c: Floats, d: Floats, w0: Any, w1: Any, w2: Any
+) -> None:
     for i in range(len(target)):
-        target[i] += weight * (left[i] + right[i])
+        target[i] = w0 * m[i] + w1 * (a[i] + b[i]) + w2 * (c[i] + d[i])
 
 
 @jit
 def _two_pairs(
-    target: Floats, a: Floats, b: Floats, c: Floats, d: Floats, near: Any, far: Any
+    target: Floats, a: Floats, b: Floats, c: Floats, d: Floats, w1: Any, w2: Any
 ) -> None:
     for i in range(len(target)):
-        target[i] += near * (a[i] + b[i]) + far * (c[i] + d[i])
+        target[i] += w1 * (a[i] + b[i]) + w2 * (c[i] + d[i])
 
 
 @jit
-def _blur_across(target: Floats, source: Floats, padded: Floats, weight: Floats, radius: int) -> None:
+def _blur_across(target: Floats, source: Floats, padded: int, weight: Floats, radius: int) -> None:
     size = len(source)
+    margins = _floats(padded, 0, size + 2 * radius)
     for i in range(radius):
-        padded[i] = source[radius - i]
-        padded[radius + size + i] = source[size - 2 - i]
-    _copy(padded[radius : radius + size], source)
-    _center(
-        target, padded[radius:], padded[radius - 1 :], padded[radius + 1 :], weight[0], weight[1]
-    )
-    tap = 2
-    while tap < radius:
+        margins[i] = source[radius - i]
+        margins[radius + size + i] = source[size - 2 - i]
+    _load(_floats(padded, radius, size), source)
+    middle = _floats(padded, radius, size)
+    left, right = _floats(padded, radius - 1, size), _floats(padded, radius + 1, size)
+    if radius % 2:
+        _middle_and_pair(target, middle, left, right, weight[0], weight[1])
+    else:
+        _middle_and_pairs(
+            target,
+            middle,
+            left,
+            right,
+            _floats(padded, radius - 2, size),
+            _floats(padded, radius + 2, size),
+            weight[0],
+            weight[1],
+            weight[2],
+        )
+    for tap in range(3 - radius % 2, radius, 2):
         _two_pairs(
             target,
-            padded[radius - tap :],
-            padded[radius + tap :],
-            padded[radius - tap - 1 :],
-            padded[radius + tap + 1 :],
+            _floats(padded, radius - tap, size),
+            _floats(padded, radius + tap, size),
+            _floats(padded, radius - tap - 1, size),
+            _floats(padded, radius + tap + 1, size),
             weight[tap],
             weight[tap + 1],
         )
-        tap += 2
-    if tap == radius:
-        _one_pair(target, padded[0:], padded[2 * radius :], weight[tap])
 
 
 @jit
-def _ring_row(ring: Floats, row: int, size: int, depth: int) -> Floats:
-    row = abs(row)
-    row = min(row, 2 * (size - 1) - row)
-    start = (row % depth) * size
-    return ring[start : start + size]
+def _ring_row(ring: int, row: int, size: int, depth: int) -> Floats:
+    row = abs(row)  # mirrored at the first row
+    row = min(row, 2 * (size - 1) - row)  # and at the last
+    return _floats(ring, row % depth * size, size)
 
 
 @jit
-def _blur_down(target: Floats, ring: Floats, row: int, weight: Floats, radius: int) -> None:
+def _blur_down(target: Floats, ring: int, y: int, weight: Floats, radius: int) -> None:
     size, depth = len(target), 2 * radius + 1
-    _center(
-        target,
-        _ring_row(ring, row, size, depth),
-        _ring_row(ring, row - 1, size, depth),
-        _ring_row(ring, row + 1, size, depth),
-        weight[0],
-        weight[1],
-    )
-    tap = 2
-    while tap < radius:
+    middle = _ring_row(ring, y, size, depth)
+    above, below = _ring_row(ring, y - 1, size, depth), _ring_row(ring, y + 1, size, depth)
+    if radius % 2:
+        _middle_and_pair(target, middle, above, below, weight[0], weight[1])
+    else:
+        _middle_and_pairs(
+            target,
+            middle,
+            above,
+            below,
+            _ring_row(ring, y - 2, size, depth),
+            _ring_row(ring, y + 2, size, depth),
+            weight[0],
+            weight[1],
+            weight[2],
+        )
+    for tap in range(3 - radius % 2, radius, 2):
         _two_pairs(
             target,
-            _ring_row(ring, row - tap, size, depth),
-            _ring_row(ring, row + tap, size, depth),
-            _ring_row(ring, row - tap - 1, size, depth),
-            _ring_row(ring, row + tap + 1, size, depth),
+            _ring_row(ring, y - tap, size, depth),
+            _ring_row(ring, y + tap, size, depth),
+            _ring_row(ring, y - tap - 1, size, depth),
+            _ring_row(ring, y + tap + 1, size, depth),
             weight[tap],
             weight[tap + 1],
         )
-        tap += 2
-    if tap == radius:
-        _one_pair(
-            target,
-            _ring_row(ring, row - tap, size, depth),
-            _ring_row(ring, row + tap, size, depth),
-            weight[tap],
-        )
+
+
+@jit
+def _blur_rows(
+    plane: int, first: int, last: int, size: int, ring: int, ready: int, padded: int,
+    weight: Floats, radius: int,
+) -> int:
+    """Blur rows of a plane in place; the ring keeps what the next rows need of these."""
+    depth = 2 * radius + 1
+    for y in range(first, last):
+        while ready <= min(y + radius, size - 1):
+            target = _floats(ring, ready % depth * size, size)
+            _blur_across(target, _floats(plane, ready * size, size), padded, weight, radius)
+            ready += 1
+        _blur_down(_floats(plane, y * size, size), ring, y, weight, radius)
+    return ready
 
 
 # The whole view -----------------------------------------------------------------------------------
 
 
 @jit
-def _pointwise(
-    view: Floats,
-    channels: int,
-    start: int,
-    stop: int,
-    codes: Any,
-    values: Floats,
-    threshold: Any,
+def _operate(
+    view: int, channels: int, plane: int, start: int, count: int,
+    codes: Any, values: Floats, position: int, following: int, threshold: Any,
 ) -> None:
     """Apply operations in which a pixel depends on itself alone to a block of all planes."""
-    plane = len(view) // channels
-    for turn in range(len(codes)):
+    for turn in range(position, following):
         code, value = codes[turn], values[turn]
         if code == BRIGHTNESS or code == SOLARIZE:
             for channel in range(channels):
-                part = view[channel * plane + start : channel * plane + stop]
+                part = _floats(view, channel * plane + start, count)
                 if code == BRIGHTNESS:
                     _scale(part, value, _ZERO)
                 else:
                     _solarize(part, threshold)
         elif code != NONE:
-            red = view[start:stop]
-            green = view[plane + start : plane + stop]
-            blue = view[2 * plane + start : 2 * plane + stop]
+            red = _floats(view, start, count)
+            green = _floats(view, plane + start, count)
+            blue = _floats(view, 2 * plane + start, count)
             if code == SATURATION:
                 _saturate(red, green, blue, value)
             elif code == HUE:
                 _turn_hue(red, green, blue, value)
             elif code == GRAY:
                 _gray(red, green, blue)
-                _copy(green, red)
-                _copy(blue, red)
 
 
-@numba.njit(fastmath=True, error_model="numpy", boundscheck=False, nogil=True, cache=True)
+@jit
+def _light(view: int, channels: int, plane: int, start: int, count: int) -> float:
+    """Sum of the luma of a block, or of the mean of other channels than three."""
+    if channels == 3:
+        return _luma_sum(
+            _floats(view, start, count),
+            _floats(view, plane + start, count),
+            _floats(view, 2 * plane + start, count),
+        )
+    total = 0.0
+    for channel in range(channels):
+        total += _plain_sum(_floats(view, channel * plane + start, count)) / channels
+    return total
+
+
+@numba.njit(**OPTIONS, cache=True)
 def views(
     addresses: Integers,
     layouts: Integers,
@@ -390,9 +520,9 @@ def views(
     """Make the views of samples ``begin`` to ``end`` in their places of the result.
 
     Args:
-        addresses: [B] of the images' first values.
-        layouts: [B, 6]: height, width, steps in values to the next channel, row and column,
-            whether float32 rather than uint8.
+        addresses: [B] of the images' first values; those of a row lie side by side.
+        layouts: [B, 3]: bytes to the next channel and to the next row, and whether values are
+            float32 in 0 .. 1 rather than uint8.
         boxes: [B, 4] top, left, height, width.
         flips: [B] bool.
         codes: [B, K] int8, the operations in each sample's order.
@@ -406,162 +536,84 @@ def views(
         begin: first sample.
         end: past the last sample.
     """
-    channels, size = result.shape[1], result.shape[2]
+    channels, size, operations = result.shape[1], result.shape[2], codes.shape[1]
     plane = size * size
-    rows = max(1, _BLOCK // size)
-    longest_x, longest_y = 1, 1
-    for sample in range(begin, end):
-        longest_y, longest_x = max(longest_y, boxes[sample, 2]), max(longest_x, boxes[sample, 3])
-    count_x, count_y = tap_count(longest_x, size, reach), tap_count(longest_y, size, reach)
-    place_x, place_y = np.empty(size, np.uint32), np.empty(size, np.uint32)
-    weight_x, weight_y = np.empty(count_x * size, np.float32), np.empty(count_y * size, np.float32)
-    line = np.empty(longest_x + count_x, np.float32)
-    padded = np.empty(size + 2 * radius, np.float32)
-    gauss = np.empty(radius + 2, np.float32)
-    ring = np.empty(max(min(count_y, size + 8), 2 * radius + 1) * channels * size, np.float32)
+    rows = min(size, max(_LINES, _BLOCK // size))
+    longest_y, longest_x = boxes[begin:end, 2].max(), boxes[begin:end, 3].max()
+    most_x = _tap_count(longest_x, size, reach)
+    weights_x = np.empty(most_x * size, np.float32)
+    weights_y = np.empty(_tap_count(longest_y, size, reach) * size, np.float32)
+    places_x, places_y = np.empty(size, np.uint32), np.empty(size, np.uint32)
+    pitch = longest_x + most_x
+    depth = rows + 2 * reach + _LINES + 1
+    lines_, padded_ = np.zeros(_LINES * pitch, np.float32), np.zeros(size + 2 * radius, np.float32)
+    ring_ = np.zeros(max(depth, 2 * radius + 1) * channels * size, np.float32)
+    spare_, gauss = np.zeros(size, np.float32), np.zeros(radius + 1, np.float32)
+    lines, padded, ring = lines_.ctypes.data, padded_.ctypes.data, ring_.ctypes.data
+    spare = spare_.ctypes.data
 
     for sample in range(begin, end):
-        view = result[sample].reshape(channels * plane)
-        top, left = boxes[sample, 0], boxes[sample, 1]
+        view = result[sample].ctypes.data
+        is_float = layouts[sample, 2] != 0
+        row_step, top, left = layouts[sample, 1], boxes[sample, 0], boxes[sample, 1]
+        corner = addresses[sample] + top * row_step + left * (4 if is_float else 1)
         tall, wide = boxes[sample, 2], boxes[sample, 3]
-        is_float = layouts[sample, IS_FLOAT] != 0
-        width = 4 if is_float else 1
-        row_step = layouts[sample, ROW_STEP] * width
-        column_step = layouts[sample, COLUMN_STEP]
-        channel_step = layouts[sample, CHANNEL_STEP] * width
-        corner = addresses[sample] + top * row_step + left * column_step * width
-        taps_x = _taps(place_x, weight_x, wide, reach, flips[sample], 1.0)
-        taps_y = _taps(place_y, weight_y, tall, reach, False, 1.0 if is_float else 1 / 255)
-        line[wide : wide + taps_x] = _ZERO
-        down_first = tall > size and column_step == 1
-        done = 0
+        crop = Crop(corner, layouts[sample, 0], row_step, tall, wide, is_float)
+        taps_x = _taps(places_x, weights_x, wide, reach, flips[sample], 1.0)
+        taps_y = _taps(places_y, weights_y, tall, reach, False, 1.0 if is_float else 1 / 255)
+        for number in range(_LINES):
+            _floats(lines, number * pitch + wide, taps_x)[:] = _ZERO
 
-        order, numbers = codes[sample], values[sample]
-        source, factor, offset, blur = NONE, _ONE, _ZERO, 0
-        position, gray = 0, False
-        while True:
+        source, factor, offset, blur, position = RESIZE, _ONE, _ZERO, 0, 0
+        while True:  # passes over the planes
             following = position
-            while following < len(order) and order[following] not in (CONTRAST, BLUR):
+            while following < operations and codes[sample, following] not in (CONTRAST, BLUR):
                 following += 1
-            total = 0.0
-            ready = 0
+            total, done = 0.0, 0
             for first in range(0, size, rows):
                 last = min(size, first + rows)
-                start, stop = first * size, last * size
-                # 1. what the block is made of
-                if source == NONE and down_first:
-                    for channel in range(channels):
-                        base = corner + channel * channel_step
-                        for y in range(first, last):
-                            for tap in range(0, taps_y, 2):
-                                upper = min(int(place_y[y]) + tap, tall - 1)
-                                lower = min(int(place_y[y]) + tap + 1, tall - 1)
-                                high, low = base + upper * row_step, base + lower * row_step
-                                one = weight_y[tap * size + y]
-                                two = weight_y[(tap + 1) * size + y]
-                                if is_float:
-                                    _mix(
-                                        line[:wide],
-                                        numba.carray(_floats_at(high), (wide,)),
-                                        numba.carray(_floats_at(low), (wide,)),
-                                        one,
-                                        two,
-                                        tap == 0,
-                                    )
-                                else:
-                                    _mix(
-                                        line[:wide],
-                                        numba.carray(_bytes_at(high), (wide,)),
-                                        numba.carray(_bytes_at(low), (wide,)),
-                                        one,
-                                        two,
-                                        tap == 0,
-                                    )
-                            at = channel * plane + y * size
-                            _across(view[at : at + size], line, place_x, weight_x, taps_x)
-                elif source == NONE:
-                    until = min(int(place_y[last - 1]) + taps_y, tall)
-                    for channel in range(channels):
-                        base = corner + channel * channel_step
-                        loops = ring[channel * taps_y * size : (channel + 1) * taps_y * size]
-                        ready = done
-                        for y in range(first, last):
-                            until = min(int(place_y[y]) + taps_y, tall)
-                            while ready < until:
-                                _load(line[:wide], base + ready * row_step, column_step, is_float)
-                                at = (ready % taps_y) * size
-                                _across(loops[at : at + size], line, place_x, weight_x, taps_x)
-                                ready += 1
-                            at = channel * plane + y * size
-                            for tap in range(0, taps_y, 2):
-                                upper = min(int(place_y[y]) + tap, tall - 1) % taps_y
-                                lower = min(int(place_y[y]) + tap + 1, tall - 1) % taps_y
-                                _mix(
-                                    view[at : at + size],
-                                    loops[upper * size : (upper + 1) * size],
-                                    loops[lower * size : (lower + 1) * size],
-                                    weight_y[tap * size + y],
-                                    weight_y[(tap + 1) * size + y],
-                                    tap == 0,
-                                )
-                    done = ready
-                elif source == CONTRAST:
-                    for channel in range(channels):
-                        _scale(view[channel * plane + start : channel * plane + stop], factor, offset)
-                elif blur > 0:
-                    depth = 2 * blur + 1
-                    for channel in range(1 if gray else channels):
-                        loops = ring[channel * depth * size : (channel + 1) * depth * size]
-                        ready = done
-                        for y in range(first, last):
-                            while ready <= min(y + blur, size - 1):
-                                at, slot = channel * plane + ready * size, (ready % depth) * size
-                                _blur_across(
-                                    loops[slot : slot + size],
-                                    view[at : at + size],
-                                    padded,
-                                    gauss,
-                                    blur,
-                                )
-                                ready += 1
-                            at = channel * plane + y * size
-                            _blur_down(view[at : at + size], loops, y, gauss, blur)
-                    done = ready
-                # 2. clip the cubic's overshoot, then the pixels' own operations
-                if source == NONE and reach == 2:
-                    for channel in range(channels):
-                        _scale(view[channel * plane + start : channel * plane + stop], _ONE, _ZERO)
-                _pointwise(
-                    view,
-                    channels,
-                    start,
-                    stop,
-                    order[position:following],
-                    numbers[position:following],
-                    threshold,
-                )
-                # 3. what comes after
-                if following == len(order):
-                    for channel in range(channels):
-                        part = view[channel * plane + start : channel * plane + stop]
-                        _normalize(part, part, scale[channel], shift[channel])
-                elif order[following] == CONTRAST:
-                    if channels == 3:
-                        total += _luma_sum(
-                            view[start:stop],
-                            view[plane + start : plane + stop],
-                            view[2 * plane + start : 2 * plane + stop],
+                start, count = first * size, (last - first) * size
+                ready = done
+                for channel in range(channels):
+                    at = view + 4 * channel * plane
+                    base = crop.corner + channel * crop.channel_step
+                    own = ring + 4 * channel * depth * size
+                    if source == RESIZE and tall > size:
+                        _shrink(
+                            crop, at, base, first, last, lines, pitch, spare,
+                            places_x, weights_x, taps_x, places_y, weights_y, taps_y,
                         )
-                    else:
-                        for channel in range(channels):
-                            at = channel * plane
-                            total += _plain_sum(view[at + start : at + stop]) / channels
-            if following == len(order):
+                    elif source == RESIZE:
+                        ready = _enlarge(
+                            crop, at, base, first, last, lines, pitch, own, depth, done,
+                            places_x, weights_x, taps_x, places_y, weights_y, taps_y,
+                        )
+                    elif source == CONTRAST:
+                        _scale(_floats(at, start, count), factor, offset)
+                    elif blur > 0:
+                        own = ring + 4 * channel * (2 * blur + 1) * size
+                        ready = _blur_rows(
+                            at, first, last, size, own, done, padded, gauss, blur
+                        )
+                    if source == RESIZE and reach == 2:  # the cubic overshoots
+                        _scale(_floats(at, start, count), _ONE, _ZERO)
+                done = ready
+                _operate(
+                    view, channels, plane, start, count,
+                    codes[sample], values[sample], position, following, threshold,
+                )
+                if following == operations:
+                    for channel in range(channels):
+                        part = _floats(view, channel * plane + start, count)
+                        _normalize(part, scale[channel], shift[channel])
+                elif codes[sample, following] == CONTRAST:
+                    total += _light(view, channels, plane, start, count)
+            if following == operations:
                 break
-            source, done = order[following], 0
+            source = codes[sample, following]
             if source == CONTRAST:
-                factor = numbers[following]
+                factor = values[sample, following]
                 offset = np.float32((1 - factor) * total / plane)
             else:
-                blur = _gauss(gauss, numbers[following], radius)
+                blur = _gauss(gauss, values[sample, following], radius)
             position = following + 1
