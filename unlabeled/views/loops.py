@@ -18,7 +18,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 from numba import types
-from numba.extending import intrinsic
+from numba.extending import intrinsic, register_jitable
 
 RESIZE = -1
 NONE, BRIGHTNESS, CONTRAST, SATURATION, HUE, GRAY, BLUR, SOLARIZE = range(8)
@@ -41,7 +41,7 @@ OPTIONS: dict[str, Any] = {
     "boundscheck": False,
     "nogil": True,
 }
-jit = numba.njit(**OPTIONS)
+jit = register_jitable(**OPTIONS)
 
 
 # Memory: arrays by address, because slices of arrays count references, which costs more than a row
@@ -549,27 +549,28 @@ def views(
     lines_, padded_ = np.zeros(_LINES * pitch, np.float32), np.zeros(size + 2 * radius, np.float32)
     ring_ = np.zeros(max(depth, 2 * radius + 1) * channels * size, np.float32)
     spare_, gauss = np.zeros(size, np.float32), np.zeros(radius + 1, np.float32)
-    lines, padded, ring = lines_.ctypes.data, padded_.ctypes.data, ring_.ctypes.data
-    spare = spare_.ctypes.data
+    lines, padded = np.int64(lines_.ctypes.data), np.int64(padded_.ctypes.data)
+    ring, spare = np.int64(ring_.ctypes.data), np.int64(spare_.ctypes.data)
+    zero, upright = np.int64(0), np.bool_(False)  # a literal would be compiled for by itself
 
     for sample in range(begin, end):
-        view = result[sample].ctypes.data
+        view = np.int64(result[sample].ctypes.data)
         is_float = layouts[sample, 2] != 0
         row_step, top, left = layouts[sample, 1], boxes[sample, 0], boxes[sample, 1]
         corner = addresses[sample] + top * row_step + left * (4 if is_float else 1)
         tall, wide = boxes[sample, 2], boxes[sample, 3]
         crop = Crop(corner, layouts[sample, 0], row_step, tall, wide, is_float)
         taps_x = _taps(places_x, weights_x, wide, reach, flips[sample], 1.0)
-        taps_y = _taps(places_y, weights_y, tall, reach, False, 1.0 if is_float else 1 / 255)
+        taps_y = _taps(places_y, weights_y, tall, reach, upright, 1.0 if is_float else 1 / 255)
         for number in range(_LINES):
             _floats(lines, number * pitch + wide, taps_x)[:] = _ZERO
 
-        source, factor, offset, blur, position = RESIZE, _ONE, _ZERO, 0, 0
+        source, factor, offset, blur, position = RESIZE, _ONE, _ZERO, zero, zero
         while True:  # passes over the planes
             following = position
             while following < operations and codes[sample, following] not in (CONTRAST, BLUR):
                 following += 1
-            total, done = 0.0, 0
+            total, done = 0.0, zero
             for first in range(0, size, rows):
                 last = min(size, first + rows)
                 start, count = first * size, (last - first) * size
