@@ -156,16 +156,20 @@ class Augment:
         parameters = self.draw(images, generator)
         return self.apply(images, parameters, spec), parameters.box, parameters.flip
 
-    def draw(self, images: Images, generator: SampleGenerator) -> Parameters:
-        """Draw all that is random, on the images' device; only their heights and widths count."""
+    def draw(self, images: Images, generator: SampleGenerator, *, times: int = 1) -> Parameters:
+        """Draw all that is random, on the images' device; only their heights and widths count.
+
+        With several ``times`` the same numbers as in as many calls; those of the first for all
+        images come first.
+        """
         if len(generator) != len(images):
             raise ValueError(
                 f"generator holds {len(generator)} streams, batch {len(images)} images: "
                 "make it of the batch's index"
             )
-        numbers = generator.uniform(BOX_NUMBERS + 14)
+        numbers = generator.uniform(times, BOX_NUMBERS + 14).transpose(0, 1).flatten(0, 1)
         box = draw_boxes(
-            sides(images, numbers.device),
+            sides(images, numbers.device).repeat(times, 1),
             numbers[:, :BOX_NUMBERS],
             scale=self.scale,
             ratio=self.ratio,
@@ -188,25 +192,29 @@ class Augment:
         return Parameters(*(value.to(images[0].device) for value in parameters))
 
     def apply(self, images: Images, parameters: Parameters, spec: ImageSpec) -> Tensor:
-        """[B, C, S, S]: the views that the parameters describe."""
-        size = self.size if self.size is not None else spec.size
+        """[B, C, S, S]: the views that the parameters describe, B a multiple of the images.
+
+        The compiled kernel makes them on the CPU, and torch on other devices or without numba.
+        """
+        spec = spec if self.size is None else replace(spec, size=self.size)
         check_images(images, spec)
-        device = images[0].device
-        if device.type == "cpu" and kernel.available():
-            codes, values = self._program(parameters, spec.channels)
+        if images[0].device.type == "cpu" and kernel.available():
+            operations = self._operations(parameters, spec)
             return kernel.render(
                 images,
                 parameters.box,
                 parameters.flip,
-                size=size,
+                operations,
+                spec=spec,
                 interpolation=self.interpolation,
-                codes=codes,
-                values=values,
-                radius=max(1, size // 20),
-                threshold=self.solarize_threshold,
-                mean=spec.mean,
-                std=spec.std,
             )
+        times = range(0, len(parameters.box), len(images))
+        parts = [parameters.slice(start, start + len(images)) for start in times]
+        return torch.cat([self._apply(images, part, spec) for part in parts])
+
+    def _apply(self, images: Images, parameters: Parameters, spec: ImageSpec) -> Tensor:
+        """One view of each image by torch: the reference, and the way of GPUs."""
+        device, size = images[0].device, spec.size
         views = torch.empty(len(images), spec.channels, size, size, device=device)
         scale = views.new_tensor(spec.std).reciprocal()[:, None, None]
         shift = views.new_tensor(spec.mean).neg()[:, None, None] * scale
@@ -225,21 +233,24 @@ class Augment:
             torch.add(view.mul_(scale), shift, out=views[start : start + chunk])
         return views
 
-    def _program(self, parameters: Parameters, channels: int) -> tuple[Tensor, Tensor]:
-        """[B, K] int8 and [B, K] float32: the kernel's codes of what is on, and their numbers."""
-        active = self._active(channels)
+    def _operations(self, parameters: Parameters, spec: ImageSpec) -> kernel.Operations:
+        active = self._active(spec.channels)
         turns = parameters.keys[:, active].argsort(1)
+        jitters = torch.tensor(active, dtype=torch.int8) + kernel.BRIGHTNESS
         codes, values = [], []
         for operation in self.order:
             if operation == "jitter":
-                jitters = torch.tensor(active, dtype=torch.int8) + kernel.BRIGHTNESS
                 codes.append(jitters[turns] * parameters.jitter[:, None])
                 values.append(parameters.factors[:, active].gather(1, turns))
-            elif operation != "gray" or channels == 3:
-                on = getattr(parameters, operation)
-                codes.append(on.to(torch.int8)[:, None] * kernel.CODES[operation])
+            elif getattr(self, operation) > 0 and (operation != "gray" or spec.channels == 3):
+                codes.append(getattr(parameters, operation)[:, None] * kernel.CODES[operation])
                 values.append(parameters.sigma[:, None])
-        return torch.cat(codes, 1), torch.cat(values, 1)
+        return kernel.Operations(
+            codes=torch.cat(codes, 1).to(torch.int8),
+            values=torch.cat(values, 1),
+            radius=max(1, spec.size // 20),
+            threshold=self.solarize_threshold,
+        )
 
     def _active(self, channels: int) -> list[int]:
         """Places of the jitters that do something."""

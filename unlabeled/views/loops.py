@@ -12,6 +12,7 @@ Everything compiled is in this one file: numba's cache on disk looks at no other
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numba
@@ -131,8 +132,15 @@ def _taps(place: Places, weight: Floats, length: int, reach: int, flip: bool, un
 
 @jit
 def _across(
-    lines: int, pitch: int, a: Floats, b: Floats, c: Floats, d: Floats,
-    place: Places, weight: Floats, count: int,
+    lines: int,
+    pitch: int,
+    a: Floats,
+    b: Floats,
+    c: Floats,
+    d: Floats,
+    place: Places,
+    weight: Floats,
+    count: int,
 ) -> None:
     """Filter four rows of the source: target[o] = sum_t weight[t, o] line[place[o] + t]."""
     size = len(place)
@@ -177,8 +185,20 @@ def _load(target: Floats, source: Any) -> None:
 
 @jit
 def _shrink(
-    crop: Crop, plane: int, base: int, first: int, last: int, lines: int, pitch: int, spare: int,
-    place_x: Places, weight_x: Floats, taps_x: int, place_y: Places, weight_y: Floats, taps_y: int,
+    crop: Crop,
+    plane: int,
+    base: int,
+    first: int,
+    last: int,
+    lines: int,
+    pitch: int,
+    spare: int,
+    place_x: Places,
+    weight_x: Floats,
+    taps_x: int,
+    place_y: Places,
+    weight_y: Floats,
+    taps_y: int,
 ) -> None:
     """Rows ``first`` to ``last`` of a plane, where crops shrink: down the columns first."""
     size = len(place_x)
@@ -201,9 +221,21 @@ def _shrink(
             lines,
             pitch,
             _floats(plane, start * size, size),
-            _floats(plane if start + 1 < last else spare, (start + 1) * size if start + 1 < last else 0, size),
-            _floats(plane if start + 2 < last else spare, (start + 2) * size if start + 2 < last else 0, size),
-            _floats(plane if start + 3 < last else spare, (start + 3) * size if start + 3 < last else 0, size),
+            _floats(
+                plane if start + 1 < last else spare,
+                (start + 1) * size if start + 1 < last else 0,
+                size,
+            ),
+            _floats(
+                plane if start + 2 < last else spare,
+                (start + 2) * size if start + 2 < last else 0,
+                size,
+            ),
+            _floats(
+                plane if start + 3 < last else spare,
+                (start + 3) * size if start + 3 < last else 0,
+                size,
+            ),
             place_x,
             weight_x,
             taps_x,
@@ -212,9 +244,22 @@ def _shrink(
 
 @jit
 def _enlarge(
-    crop: Crop, plane: int, base: int, first: int, last: int, lines: int, pitch: int,
-    ring: int, depth: int, ready: int,
-    place_x: Places, weight_x: Floats, taps_x: int, place_y: Places, weight_y: Floats, taps_y: int,
+    crop: Crop,
+    plane: int,
+    base: int,
+    first: int,
+    last: int,
+    lines: int,
+    pitch: int,
+    ring: int,
+    depth: int,
+    ready: int,
+    place_x: Places,
+    weight_x: Floats,
+    taps_x: int,
+    place_y: Places,
+    weight_y: Floats,
+    taps_y: int,
 ) -> int:
     """Likewise where crops grow: along the rows first, into a ring of ``depth`` rows."""
     size = len(place_x)
@@ -441,8 +486,15 @@ def _blur_down(target: Floats, ring: int, y: int, weight: Floats, radius: int) -
 
 @jit
 def _blur_rows(
-    plane: int, first: int, last: int, size: int, ring: int, ready: int, padded: int,
-    weight: Floats, radius: int,
+    plane: int,
+    first: int,
+    last: int,
+    size: int,
+    ring: int,
+    ready: int,
+    padded: int,
+    weight: Floats,
+    radius: int,
 ) -> int:
     """Blur rows of a plane in place; the ring keeps what the next rows need of these."""
     depth = 2 * radius + 1
@@ -460,8 +512,16 @@ def _blur_rows(
 
 @jit
 def _operate(
-    view: int, channels: int, plane: int, start: int, count: int,
-    codes: Any, values: Floats, position: int, following: int, threshold: Any,
+    view: int,
+    channels: int,
+    plane: int,
+    start: int,
+    count: int,
+    codes: Any,
+    values: Floats,
+    position: int,
+    following: int,
+    threshold: Any,
 ) -> None:
     """Apply operations in which a pixel depends on itself alone to a block of all planes."""
     for turn in range(position, following):
@@ -500,7 +560,28 @@ def _light(view: int, channels: int, plane: int, start: int, count: int) -> floa
     return total
 
 
-@numba.njit(**OPTIONS, cache=True)
+def compiled(*, cache: bool) -> Callable[..., None]:
+    """Return `views` as machine code, read from disk or compiled now (about ten seconds)."""
+    whole, real = types.int64, types.float32
+    signature = types.void(
+        whole[::1],
+        whole[:, ::1],
+        whole[:, ::1],
+        types.boolean[::1],
+        types.int8[:, ::1],
+        real[:, ::1],
+        real[::1],
+        real[::1],
+        real[:, :, :, ::1],
+        whole,
+        whole,
+        real,
+        whole,
+        whole,
+    )
+    return numba.njit(signature, cache=cache, **OPTIONS)(views)
+
+
 def views(
     addresses: Integers,
     layouts: Integers,
@@ -581,27 +662,59 @@ def views(
                     own = ring + 4 * channel * depth * size
                     if source == RESIZE and tall > size:
                         _shrink(
-                            crop, at, base, first, last, lines, pitch, spare,
-                            places_x, weights_x, taps_x, places_y, weights_y, taps_y,
+                            crop,
+                            at,
+                            base,
+                            first,
+                            last,
+                            lines,
+                            pitch,
+                            spare,
+                            places_x,
+                            weights_x,
+                            taps_x,
+                            places_y,
+                            weights_y,
+                            taps_y,
                         )
                     elif source == RESIZE:
                         ready = _enlarge(
-                            crop, at, base, first, last, lines, pitch, own, depth, done,
-                            places_x, weights_x, taps_x, places_y, weights_y, taps_y,
+                            crop,
+                            at,
+                            base,
+                            first,
+                            last,
+                            lines,
+                            pitch,
+                            own,
+                            depth,
+                            done,
+                            places_x,
+                            weights_x,
+                            taps_x,
+                            places_y,
+                            weights_y,
+                            taps_y,
                         )
                     elif source == CONTRAST:
                         _scale(_floats(at, start, count), factor, offset)
                     elif blur > 0:
                         own = ring + 4 * channel * (2 * blur + 1) * size
-                        ready = _blur_rows(
-                            at, first, last, size, own, done, padded, gauss, blur
-                        )
+                        ready = _blur_rows(at, first, last, size, own, done, padded, gauss, blur)
                     if source == RESIZE and reach == 2:  # the cubic overshoots
                         _scale(_floats(at, start, count), _ONE, _ZERO)
                 done = ready
                 _operate(
-                    view, channels, plane, start, count,
-                    codes[sample], values[sample], position, following, threshold,
+                    view,
+                    channels,
+                    plane,
+                    start,
+                    count,
+                    codes[sample],
+                    values[sample],
+                    position,
+                    following,
+                    threshold,
                 )
                 if following == operations:
                     for channel in range(channels):
