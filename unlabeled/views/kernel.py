@@ -1,4 +1,4 @@
-"""Views of images on a CPU by one compiled kernel (`unlabeled.views.loops`).
+"""Views of images on a CPU by one compiled kernel (`unlabeled.views.compiled`).
 
 numba compiles it at its first use and keeps it on disk, beside the source or, where that cannot be
 written, in the user's cache folder (or in NUMBA_CACHE_DIR). Nothing imports numba before.
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int8
 
 LOG = logging.getLogger("unlabeled")
-BRIGHTNESS = 1  # the codes of contrast, saturation and hue follow
+BRIGHTNESS = 1  # of compiled.view's codes; those of contrast, saturation and hue follow
 CODES = {"gray": 5, "blur": 6, "solarize": 7}
 _PATIENCE = 3.0  # seconds: reading the kernel from disk takes less, compiling it more
 
@@ -182,15 +182,15 @@ def _pool(process: int, threads: int) -> ThreadPoolExecutor:
 
 @lru_cache(maxsize=1)
 def _kernel() -> Callable[..., None]:
-    from unlabeled.views import loops
+    from unlabeled.views.compiled import compiled
 
     notice = threading.Timer(_PATIENCE, LOG.info, ["compiling the view kernel, once"])
     notice.daemon = True
     notice.start()
     try:
-        return loops.compiled(cache=True)
+        return compiled(cache=True)
     except RuntimeError:  # numba finds no folder that it can write to
         LOG.info("the view kernel is compiled each time: set NUMBA_CACHE_DIR to a writable folder")
-        return loops.compiled(cache=False)
+        return compiled(cache=False)
     finally:
         notice.cancel()
