@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
-from numba import types
+from numba import carray, types  # type: ignore[attr-defined]
 from numba.extending import intrinsic, register_jitable
 
 Floats = npt.NDArray[np.float32]
@@ -26,20 +25,25 @@ jit: Callable[..., Any] = register_jitable(**OPTIONS)
 """Marks a function for compiling into those that call it."""
 
 
-@intrinsic
-def _bytes_at(context: Any, address: Any) -> Any:
-    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+def _pointer_to(value: Any) -> Callable[[int], Any]:
+    """A function of compiled code that takes an address for a pointer to such values."""
 
-    return types.CPointer(types.uint8)(types.int64), build
+    def typed(context: Any, address: Any) -> Any:
+        def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+
+        return types.CPointer(value)(types.int64), build
+
+    return intrinsic(typed)  # type: ignore[return-value]
 
 
-@intrinsic
-def _floats_at(context: Any, address: Any) -> Any:
-    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+_floats_at, _uint8s_at = _pointer_to(types.float32), _pointer_to(types.uint8)
 
-    return types.CPointer(types.float32)(types.int64), build
+
+@jit
+def address_of(array: Any) -> int:
+    """Where an array's first value lies; the array must outlive its use."""
+    return np.int64(array.ctypes.data)  # type: ignore[return-value]
 
 
 @jit
@@ -48,10 +52,10 @@ def floats(address: int, start: int, count: int) -> Floats:
 
     By address, because slices of arrays count references, which costs more than a row of pixels.
     """
-    return numba.carray(_floats_at(address + 4 * start), (count,))
+    return carray(_floats_at(address + 4 * start), (count,))
 
 
 @jit
 def uint8s(address: int, count: int) -> Bytes:
     """The first values at an address."""
-    return numba.carray(_bytes_at(address), (count,))
+    return carray(_uint8s_at(address), (count,))

@@ -93,6 +93,6 @@ def solarize(x: Floats, threshold: Any) -> None:
 
 @jit
 def normalize(x: Floats, scale: Any, shift: Any) -> None:
-    """scale x + shift, in place."""
+    """Scale x + shift, in place."""
     for i in range(len(x)):
         x[i] = x[i] * scale + shift

@@ -26,8 +26,8 @@ class Taps(NamedTuple):
     """What the pixels of a row or column of the result are made of."""
 
     place: Places  # first pixel of the source
-    weight: Floats  # [count, size]
-    count: int
+    weight: Floats  # [number, size]
+    number: int
 
 
 class Room(NamedTuple):
@@ -88,7 +88,7 @@ def fill_taps(
 def _across(lines: int, pitch: int, a: Floats, b: Floats, c: Floats, d: Floats, taps: Taps) -> None:
     """Filter four rows of the source: target[o] = sum_t weight[t, o] line[place[o] + t]."""
     place, size = taps.place, len(taps.place)
-    for tap in range(0, taps.count, 2):
+    for tap in range(0, taps.number, 2):
         line_a = floats(lines, tap, pitch)
         line_b = floats(lines, tap + pitch, pitch)
         line_c = floats(lines, tap + 2 * pitch, pitch)
@@ -142,7 +142,7 @@ def shrink(
     for start in range(first, last, LINES):
         for y in range(start, min(start + LINES, last)):
             line = floats(room.lines, (y - start) * room.pitch, crop.wide)
-            for tap in range(0, down.count, 2):
+            for tap in range(0, down.number, 2):
                 one, two = down.weight[tap * size + y], down.weight[(tap + 1) * size + y]
                 row = int(down.place[y]) + tap
                 upper = crop.corner + min(row, lowest) * crop.row_step
@@ -181,7 +181,7 @@ def enlarge(
     Takes and returns how many rows of the crop are made.
     """
     size, lowest, depth = len(across.place), crop.tall - 1, room.depth
-    until = min(int(down.place[last - 1]) + down.count, crop.tall)
+    until = min(int(down.place[last - 1]) + down.number, crop.tall)
     while ready < until:
         for number in range(LINES):
             row = crop.corner + min(ready + number, lowest) * crop.row_step
@@ -202,7 +202,7 @@ def enlarge(
         ready += LINES
     for y in range(first, last):
         target = floats(plane, y * size, size)
-        for tap in range(0, down.count, 2):
+        for tap in range(0, down.number, 2):
             row = int(down.place[y]) + tap
             above = floats(ring, min(row, lowest) % depth * size, size)
             below = floats(ring, min(row + 1, lowest) % depth * size, size)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from unlabeled.views.compiled.blur import blur_rows, gauss
-from unlabeled.views.compiled.memory import Floats, Integers, floats, jit
+from unlabeled.views.compiled.memory import Floats, Integers, address_of, floats, jit
 from unlabeled.views.compiled.pixels import (
     ONE,
     ZERO,
@@ -141,17 +141,17 @@ def make_views(
     ring = np.zeros(max(depth, 2 * radius + 1) * channels * size, np.float32)
     spare = np.zeros(size, np.float32)
     room = Room(
-        np.int64(lines.ctypes.data),
+        address_of(lines),
         pitch,
-        np.int64(ring.ctypes.data),
+        address_of(ring),
         depth,
-        np.int64(padded.ctypes.data),
-        np.int64(spare.ctypes.data),
+        address_of(padded),
+        address_of(spare),
     )
     zero, upright = np.int64(0), np.bool_(False)  # a literal would be compiled for by itself
 
     for sample in range(begin, end):
-        view = np.int64(result[sample].ctypes.data)
+        view = address_of(result[sample])
         is_float = layouts[sample, 2] != 0
         row_step, tall, wide = layouts[sample, 1], boxes[sample, 2], boxes[sample, 3]
         corner = addresses[sample] + boxes[sample, 0] * row_step
@@ -162,7 +162,7 @@ def make_views(
         count = fill_taps(places[1], weights_y, tall, reach, upright, unit)
         down = Taps(places[1], weights_y, count)
         for number in range(LINES):
-            floats(room.lines, number * pitch + wide, across.count)[:] = ZERO
+            floats(room.lines, number * pitch + wide, across.number)[:] = ZERO
 
         source, factor, offset, blur, position = RESIZE, ONE, ZERO, zero, zero
         while True:  # passes over the planes
