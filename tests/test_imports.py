@@ -11,7 +11,16 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "unlabeled"
 LOWER = ("engine", "method", "schedule", "recipe", "nn", "losses", "ops", "views", "evaluators")
-HEAVY = ("torch", "lightning", "timm", "torchvision", "transformers", "torch_geometric", "sklearn")
+HEAVY = (
+    "torch",
+    "lightning",
+    "timm",
+    "torchvision",
+    "transformers",
+    "torch_geometric",
+    "sklearn",
+    "numba",
+)
 
 
 def imports(path: Path) -> set[str]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from unlabeled.data.source import ImageSpec
+from unlabeled.views import kernel
 from unlabeled.views.generator import SampleGenerator
 from unlabeled.views.ops import (
     adjust_brightness,
@@ -155,16 +156,20 @@ class Augment:
         parameters = self.draw(images, generator)
         return self.apply(images, parameters, spec), parameters.box, parameters.flip
 
-    def draw(self, images: Images, generator: SampleGenerator) -> Parameters:
-        """Draw all that is random, on the images' device; only their heights and widths count."""
+    def draw(self, images: Images, generator: SampleGenerator, *, times: int = 1) -> Parameters:
+        """Draw all that is random, on the images' device; only their heights and widths count.
+
+        With several ``times`` the same numbers as in as many calls; those of the first for all
+        images come first.
+        """
         if len(generator) != len(images):
             raise ValueError(
                 f"generator holds {len(generator)} streams, batch {len(images)} images: "
                 "make it of the batch's index"
             )
-        numbers = generator.uniform(BOX_NUMBERS + 14)
+        numbers = generator.uniform(times, BOX_NUMBERS + 14).transpose(0, 1).flatten(0, 1)
         box = draw_boxes(
-            sides(images, numbers.device),
+            sides(images, numbers.device).repeat(times, 1),
             numbers[:, :BOX_NUMBERS],
             scale=self.scale,
             ratio=self.ratio,
@@ -187,10 +192,29 @@ class Augment:
         return Parameters(*(value.to(images[0].device) for value in parameters))
 
     def apply(self, images: Images, parameters: Parameters, spec: ImageSpec) -> Tensor:
-        """[B, C, S, S]: the views that the parameters describe."""
-        size = self.size if self.size is not None else spec.size
+        """[B, C, S, S]: the views that the parameters describe, B a multiple of the images.
+
+        The compiled kernel makes them on the CPU, and torch on other devices or without numba.
+        """
+        spec = spec if self.size is None else replace(spec, size=self.size)
         check_images(images, spec)
-        device = images[0].device
+        if images[0].device.type == "cpu" and kernel.available():
+            operations = self._operations(parameters, spec)
+            return kernel.render(
+                images,
+                parameters.box,
+                parameters.flip,
+                operations,
+                spec=spec,
+                interpolation=self.interpolation,
+            )
+        times = range(0, len(parameters.box), len(images))
+        parts = [parameters.slice(start, start + len(images)) for start in times]
+        return torch.cat([self._apply(images, part, spec) for part in parts])
+
+    def _apply(self, images: Images, parameters: Parameters, spec: ImageSpec) -> Tensor:
+        """One view of each image by torch: the reference, and the way of GPUs."""
+        device, size = images[0].device, spec.size
         views = torch.empty(len(images), spec.channels, size, size, device=device)
         scale = views.new_tensor(spec.std).reciprocal()[:, None, None]
         shift = views.new_tensor(spec.mean).neg()[:, None, None] * scale
@@ -208,6 +232,34 @@ class Augment:
                 self._operate(operation, view, part)
             torch.add(view.mul_(scale), shift, out=views[start : start + chunk])
         return views
+
+    def _operations(self, parameters: Parameters, spec: ImageSpec) -> kernel.Operations:
+        active = self._active(spec.channels)
+        turns = parameters.keys[:, active].argsort(1)
+        jitters = torch.tensor(active, dtype=torch.int8) + kernel.BRIGHTNESS
+        codes, values = [], []
+        for operation in self.order:
+            if operation == "jitter":
+                codes.append(jitters[turns] * parameters.jitter[:, None])
+                values.append(parameters.factors[:, active].gather(1, turns))
+            elif getattr(self, operation) > 0 and (operation != "gray" or spec.channels == 3):
+                codes.append(getattr(parameters, operation)[:, None] * kernel.CODES[operation])
+                values.append(parameters.sigma[:, None])
+        return kernel.Operations(
+            codes=torch.cat(codes, 1).to(torch.int8),
+            values=torch.cat(values, 1),
+            radius=max(1, spec.size // 20),
+            threshold=self.solarize_threshold,
+        )
+
+    def _active(self, channels: int) -> list[int]:
+        """Places of the jitters that do something."""
+        strengths = (self.brightness, self.contrast, self.saturation, self.hue)
+        return [
+            place
+            for place, strength in enumerate(strengths)
+            if strength > 0 and (place < 2 or channels == 3)
+        ]
 
     def _operate(self, operation: str, view: Tensor, part: Parameters) -> None:
         if operation == "jitter":
@@ -229,12 +281,7 @@ class Augment:
         view[chosen] = images
 
     def _jitter(self, view: Tensor, part: Parameters) -> None:
-        strengths = (self.brightness, self.contrast, self.saturation, self.hue)
-        active = [
-            place
-            for place, strength in enumerate(strengths)
-            if strength > 0 and (place < 2 or view.shape[1] == 3)
-        ]
+        active = self._active(view.shape[1])
         if not active or self.jitter == 0:
             return
         order = part.keys[:, active].argsort(1)

@@ -6,6 +6,8 @@ workers or ranks, or on whether the run was resumed.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
@@ -16,9 +18,15 @@ _MIX2 = -7723592293110705685  # 0x94D049BB133111EB
 
 def _mix(state: Tensor) -> Tensor:
     """SplitMix64's finalizer (Steele et al. 2014); int64 arithmetic wraps, shifts are logical."""
-    state = (state ^ ((state >> 30) & 0x3FFFFFFFF)) * _MIX1
-    state = (state ^ ((state >> 27) & 0x1FFFFFFFFF)) * _MIX2
-    return state ^ ((state >> 31) & 0x1FFFFFFFF)
+    state = (state >> 30).bitwise_and_(0x3FFFFFFFF).bitwise_xor_(state).mul_(_MIX1)
+    state = (state >> 27).bitwise_and_(0x1FFFFFFFFF).bitwise_xor_(state).mul_(_MIX2)
+    return (state >> 31).bitwise_and_(0x1FFFFFFFF).bitwise_xor_(state)
+
+
+@lru_cache(maxsize=64)
+def _run_key(seed: int, epoch: int) -> int:
+    seeds = torch.tensor([seed, epoch], dtype=torch.int64)
+    return int(_mix(_mix(seeds[0] + _GOLDEN) + seeds[1] * _GOLDEN + 1))
 
 
 class SampleGenerator:
@@ -34,8 +42,7 @@ class SampleGenerator:
     """
 
     def __init__(self, seed: int, epoch: int, index: Tensor) -> None:
-        key = torch.tensor([seed, epoch], dtype=torch.int64, device=index.device)
-        key = _mix(_mix(key[0] + _GOLDEN) + key[1] * _GOLDEN + 1)
+        key = _run_key(seed, epoch)
         self._key = _mix(_mix(index.long() * _GOLDEN + key))  # [B]
         self._count = 0
 
@@ -56,8 +63,8 @@ class SampleGenerator:
 
     def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
         """[B, *shape] float32, uniform in [low, high)."""
-        unit = ((self._bits(shape) >> 40) & 0xFFFFFF).float() * 2.0**-24
-        return low + (high - low) * unit
+        unit = (self._bits(shape) >> 40).bitwise_and_(0xFFFFFF).float().mul_(2.0**-24)
+        return unit if (low, high) == (0.0, 1.0) else low + (high - low) * unit
 
     def normal(self, *shape: int) -> Tensor:
         """[B, *shape] float32, standard normal (Box-Muller)."""

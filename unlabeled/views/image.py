@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass, replace
+from itertools import groupby
 
 import torch
 from torch import Tensor
 
 from unlabeled.data.source import ImageSpec
 from unlabeled.method import Batch
+from unlabeled.views import kernel
 from unlabeled.views.augment import Augment, check_images
 from unlabeled.views.generator import SampleGenerator
 from unlabeled.views.resize import Images, crop_resize, sides
@@ -76,8 +78,14 @@ def draw_views(
     if spec is None:
         raise ValueError("views have no spec: call fit(data.spec()) first")
     images = raw_images(batch)
-    drawn = [augment(images, generator, spec) for augment in augments]
-    views, boxes, flips = (list(column) for column in zip(*drawn, strict=True))
+    views: list[Tensor] = []
+    boxes: list[Tensor] = []
+    flips: list[Tensor] = []
+    for augment, equal in groupby(augments):
+        parameters = augment.draw(images, generator, times=len(list(equal)))
+        views += augment.apply(images, parameters, spec).split(len(images))
+        boxes += parameters.box.split(len(images))
+        flips += parameters.flip.split(len(images))
     result: Batch = {**batch, "views": views, "box": boxes, "flip": flips}
     return result
 
@@ -118,6 +126,8 @@ class Plain:
         square = torch.where(whole, shorter, (shorter * self.crop).round().clamp(min=1))
         box = torch.cat([((side - square) / 2).floor(), square, square], 1).float()
         flip = torch.zeros(len(box), dtype=torch.bool, device=box.device)
+        if box.device.type == "cpu" and kernel.available():
+            return kernel.render(images, box, flip, None, spec=spec, interpolation="bilinear")
         view = crop_resize(images, box, flip, size=spec.size, interpolation="bilinear")
         mean, std = view.new_tensor(spec.mean), view.new_tensor(spec.std)
         return view.sub_(mean[:, None, None]).div_(std[:, None, None])
