@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from unlabeled.losses.clustering import swapped_prediction
 from unlabeled.losses.contrastive import info_nce, nt_xent
+from unlabeled.losses.distillation import dino_cross_entropy
 from unlabeled.losses.redundancy import barlow_twins, vicreg
 from unlabeled.nn.norms import GlobalBatchNorm, global_batchnorm
 from unlabeled.nn.queue import Queue
@@ -75,6 +76,13 @@ def swap(x: Tensor, y: Tensor) -> Tensor:
     return swapped_prediction([x, y], codes, temperature=0.3)
 
 
+def distill(x: Tensor, y: Tensor) -> Tensor:
+    views = torch.stack([x, y, x * y])
+    teacher = torch.stack([y.sin(), x.cos()])
+    center = torch.linspace(0, 1, x.shape[1], dtype=x.dtype)
+    return dino_cross_entropy(views, teacher, center=center, teacher_temperature=0.2)
+
+
 def normalize(x: Tensor, y: Tensor) -> Tensor:
     torch.manual_seed(0)
     norm = global_batchnorm(nn.Sequential(nn.BatchNorm1d(x.shape[1]))).double()
@@ -106,6 +114,7 @@ CASES = (
     regularize,
     regularize_wide,
     swap,
+    distill,
     normalize,
 )
 
