@@ -45,13 +45,12 @@ def main() -> None:
         return
     options = arguments(__doc__, cases=CASES)
     torch.manual_seed(0)
+    others = {"moco": moco, "barlow": barlow, "vicreg": regularize, "dino": dino, "swav": swav}
     for case in options.cases:
         if case.startswith("ntxent"):
             contrast(options, int(case.removeprefix("ntxent")))
         else:
-            {"moco": moco, "barlow": barlow, "vicreg": regularize, "dino": dino, "swav": swav}[case](
-                options
-            )
+            others[case](options)
 
 
 def passes(function: Callable[..., Tensor], *inputs: Tensor) -> Call:

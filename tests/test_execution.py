@@ -93,7 +93,7 @@ def test_chunks_give_every_method_the_gradient_of_the_whole_batch(stem):
 def small(**changes):
     spec = tiny("simclr").views.spec
     torch.manual_seed(0)
-    return small_resnet(spec, widths=(4, 4, 8), **changes).double(), spec
+    return small_resnet(spec, widths=(8, 8, 16), **changes).double(), spec
 
 
 def images(spec, count=12):
@@ -331,7 +331,7 @@ def test_two_ranks_with_ddp_and_chunks_equal_one_whole_batch(tmp_path):
 
 @pytest.mark.slow
 def test_a_compiled_encoder_is_the_same_function_or_the_error_is_clear():
-    encoder = small_resnet(tiny("simclr").views.spec, widths=(4,), blocks=(1,))
+    encoder = small_resnet(tiny("simclr").views.spec, widths=(8,), blocks=(1,))
     plain, x = deepcopy(encoder), torch.randn(4, 1, 16, 16)
     try:
         compile_encoders(encoder)

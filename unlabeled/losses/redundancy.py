@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from unlabeled.ops.gather import all_sum, gather, world_size
 from unlabeled.ops.precision import autocast_off, upcast
@@ -27,19 +28,16 @@ def barlow_twins(
     cost B^2 D in place of B D^2.
 
     Raises:
-        ValueError: the views' shapes differ.
+        ValueError: the views' shapes differ, or the batch of all ranks has fewer than two samples.
     """
     if z1.shape != z2.shape:
         raise ValueError(f"shapes are {list(z1.shape)} and {list(z2.shape)}: give equal ones")
     with autocast_off(z1):
-        views = torch.stack([upcast(z1), upcast(z2)])
-        batch = views.shape[1] * world_size()
-        centered = views - all_sum(views.sum(1, keepdim=True)) / batch
-        variance = all_sum(centered.square().sum(1, keepdim=True)) / batch
-        one, two = (centered * (variance + eps).rsqrt()).unbind()
+        batch = len(z1) * world_size()
+        one, two = (_standardized(upcast(z), eps=eps) for z in (z1, z2))
         diagonal = all_sum((one * two).sum(0)) / batch
         if batch < one.shape[1]:
-            squares = all_sum((_gram(one) * _gram(two)).sum()) / batch**2
+            squares = _GramProduct.apply(one, two) / batch**2
         else:
             squares = (all_sum(one.T @ two) / batch).square().sum()
         redundancy = squares - diagonal.square().sum()
@@ -105,10 +103,8 @@ def covariance_penalty(z: Float[Tensor, "B D"]) -> Float[Tensor, ""]:
     with autocast_off(z):
         z, squares = _centered(upcast(z))
         samples, dim = len(z) * world_size(), z.shape[1]
-        if samples < dim:
-            total = all_sum(_gram(z).square().sum())
-        else:
-            total = all_sum(z.T @ z).square().sum()
+        few = samples < dim
+        total = _GramProduct.apply(z, z) if few else all_sum(z.T @ z).square().sum()
         return (total - squares.square().sum()) / (samples - 1) ** 2 / dim
 
 
@@ -121,6 +117,34 @@ def _centered(z: Tensor) -> tuple[Tensor, Tensor]:
     return z, all_sum(z.square().sum(0))
 
 
-def _gram(z: Tensor) -> Tensor:
-    """[B, D] -> [B, R B]: inner products of this rank's rows with the rows of all ranks."""
-    return z @ gather(z).T
+def _standardized(z: Tensor, *, eps: float) -> Tensor:
+    """Zero mean and unit (biased) variance over the batch of all ranks."""
+    centered, squares = _centered(z)
+    return centered * (squares / (len(z) * world_size()) + eps).rsqrt()
+
+
+class _GramProduct(torch.autograd.Function):
+    """``<x x^T, y y^T>`` of the rows of all ranks, |y^T x|^2 without the D x D matrix.
+
+    Each rank makes its own rows of the two Gram matrices, which are symmetric: the gradient with
+    respect to x is ``2 y y^T x``, one product where autograd would take two.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor) -> Tensor:
+        all_x = gather(x)
+        all_y = all_x if y is x else gather(y)
+        gram_x = x @ all_x.T
+        gram_y = gram_x if y is x else y @ all_y.T
+        ctx.save_for_backward(all_x, all_y, gram_x, gram_y)
+        ctx.same = y is x
+        return all_sum((gram_x * gram_y).sum())
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None]:
+        all_x, all_y, gram_x, gram_y = ctx.saved_tensors
+        scale = 2 * all_sum(grad)
+        if ctx.same:
+            return (gram_x @ all_x).mul_(2 * scale), None
+        return (gram_y @ all_x).mul_(scale), (gram_x @ all_y).mul_(scale)
