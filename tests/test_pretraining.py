@@ -231,6 +231,24 @@ def test_init_reaches_the_teacher_too(tmp_path):
     assert same(weights, seen["teacher.module.0"])
 
 
+def test_teachers_and_buffers_have_the_layout_that_is_fast(tmp_path):
+    seen = {}
+
+    class Look(Callback):
+        def on_train_start(self, trainer, module):
+            for name, value in module.method.state_dict().items():
+                if value.ndim == 4 and value.shape[1] > 1 and value.shape[2] > 1:
+                    layout = torch.channels_last
+                    seen[name] = value.is_contiguous(memory_format=layout)
+
+    recipe = toy_recipe(method=partial(MoCo, queue=32, batchnorm_splits=2), steps=1)
+    recipe = replace(recipe, sync_batchnorm=False)
+    pretrain(recipe, out=tmp_path / "run", callbacks=[Look()], **QUIET)
+    assert any(name.startswith("teacher") for name in seen)
+    assert any(name.startswith("encoder") for name in seen)
+    assert all(seen.values())
+
+
 @pytest.mark.parametrize("count", [2, 5, 17, 40])
 def test_a_handful_of_images_trains(tmp_path, count):
     images = np.random.default_rng(0).integers(0, 255, (count, 32, 32), np.uint8)

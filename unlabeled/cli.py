@@ -240,6 +240,15 @@ def pretrain(
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace what a run in --out holds.")] = False,
     devices: Annotated[int, typer.Option(help="Devices, or processes on CPU.")] = 1,
+    grad_cache: Annotated[
+        int | None,
+        typer.Option(
+            metavar="CHUNK", help="Samples the encoder runs at once: large batches, small memory."
+        ),
+    ] = None,
+    compile_it: Annotated[
+        bool, typer.Option("--compile", help="torch.compile the encoder; worth it on long runs.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Train an encoder on data without labels; the same command continues a stopped run."""
@@ -259,6 +268,8 @@ def pretrain(
         init=init,
         out=out,
         overwrite=overwrite,
+        grad_cache=grad_cache,
+        compile=compile_it,
         overrides=_pairs(changes or []),
         reporter=ConsoleReporter(console),
         devices=devices,

@@ -159,7 +159,7 @@ def explain(error: BaseException) -> str:
     if "out of memory" in lowered or "can't allocate memory" in lowered:
         return (
             f"memory ran out ({text.splitlines()[0][:120]}): try a smaller --batch-size, or "
-            "accumulate=4 for the same batch in four parts"
+            "--grad-cache 64 for the same loss with an encoder that runs 64 samples at once"
         )
     if isinstance(error, FileNotFoundError) and error.filename is not None:
         return f"{error.filename}: no such file or folder"

@@ -28,6 +28,8 @@ class Plan:
     fitted: tuple[str, ...]
     overrides: Mapping[str, Any]
     out: Path
+    grad_cache: int | None = None
+    compile: bool = False
 
     @property
     def epochs(self) -> int:
@@ -46,9 +48,15 @@ def make_plan(
     seed: int | None = None,
     init: str | None = None,
     out: str | Path | None = None,
+    grad_cache: int | None = None,
+    compile: bool = False,
+    devices: int = 1,
     overrides: Mapping[str, Any] | None = None,
 ) -> Plan:
-    """Fit a recipe to the data and apply what the user changed; nothing is written."""
+    """Fit a recipe to the data and apply what the user changed; nothing is written.
+
+    ``grad_cache``, ``compile`` and ``devices`` say how it runs and are no fields of the recipe.
+    """
     name = recipe if isinstance(recipe, str) else "recipe"
     chosen = find_recipe(recipe) if isinstance(recipe, str) else recipe
     if isinstance(recipe, str) and ":" not in recipe:
@@ -79,7 +87,14 @@ def make_plan(
     chosen = replace(chosen.fitted(), precision=resolve_precision(chosen.precision))
     shown = {
         key: value
-        for key, value in {**changes, "data": data, "encoder": encoder, "init": init}.items()
+        for key, value in {
+            **changes,
+            "data": data,
+            "encoder": encoder,
+            "init": init,
+            "grad_cache": grad_cache,
+            "compile": compile or None,
+        }.items()
         if value is not None
     }
     samples = chosen.data.size("train")
@@ -88,6 +103,8 @@ def make_plan(
             f"batch_size {chosen.batch_size} is larger than the {samples} training samples of "
             f"{chosen.data.name}: use --batch-size {max(2, samples // 2)} or less"
         )
+    if grad_cache is not None:
+        _check_grad_cache(grad_cache, chosen, devices=devices)
     epoch_steps = samples // chosen.batch_size
     steps = max(1, round(chosen.epochs * epoch_steps))
     steps = steps if chosen.steps is None else min(steps, chosen.steps)
@@ -100,7 +117,20 @@ def make_plan(
         fitted=fitted,
         overrides={key: str(value) for key, value in shown.items()},
         out=where,
+        grad_cache=grad_cache,
+        compile=compile,
     )
+
+
+def _check_grad_cache(chunk: int, recipe: Recipe, *, devices: int) -> None:
+    at_once = recipe.batch_size // recipe.accumulate // devices
+    if chunk < 1:
+        raise ValueError(f"grad_cache is {chunk}: give the samples of a chunk, at least 1")
+    if chunk >= at_once:
+        raise ValueError(
+            f"grad_cache {chunk} does nothing: the encoder sees {at_once} samples at once; give "
+            "fewer, or leave it out"
+        )
 
 
 def fit_to_data(

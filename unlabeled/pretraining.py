@@ -21,6 +21,7 @@ from unlabeled.data.source import DataSource
 from unlabeled.engine import Pretraining
 from unlabeled.evaluators.knn import KnnWithin
 from unlabeled.evaluators.labelfree import effective_rank
+from unlabeled.execution import cache_gradients, compile_encoders
 from unlabeled.features import Features
 from unlabeled.monitor import Checkpoints, Epochs, Health, Speed
 from unlabeled.nn.norms import global_batchnorm
@@ -54,6 +55,8 @@ def pretrain(
     init: str | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
+    grad_cache: int | None = None,
+    compile: bool = False,
     overrides: Mapping[str, Any] | None = None,
     reporter: Reporter | None = None,
     checkpoint_seconds: float = 60.0,
@@ -76,6 +79,10 @@ def pretrain(
         init: weights to start from: a file or ``hub:timm/NAME``.
         out: the run folder; ``runs/NAME-DATA`` by default.
         overwrite: whether a run that ``out`` holds may be replaced.
+        grad_cache: samples that the encoder runs at once: the gradient of the whole batch with
+            the activations of a chunk (`cache_gradients`). How a run is executed, like its
+            devices: no field of the recipe.
+        compile: whether torch.compile makes the encoder's forward pass, likewise.
         overrides: dotted fields of the recipe, ``{"method.temperature": 0.2}``.
         reporter: who is told how the run goes.
         checkpoint_seconds: at most so much work is lost when the process is killed.
@@ -96,6 +103,9 @@ def pretrain(
         seed=seed,
         init=init,
         out=out,
+        grad_cache=grad_cache,
+        compile=compile,
+        devices=_count(trainer.get("devices", 1)),
         overrides=overrides,
     )
     run = _open_run(plan, overwrite=overwrite)
@@ -103,6 +113,13 @@ def pretrain(
         reporter.started(plan)
     _train(plan, run, init, reporter, checkpoint_seconds, trainer)
     return run
+
+
+def _count(devices: Any) -> int:
+    """How many devices an option of Lightning means, 1 where only Lightning can tell."""
+    if isinstance(devices, list | tuple):
+        return max(1, len(devices))
+    return devices if isinstance(devices, int) and devices > 0 else 1
 
 
 # The folder --------------------------------------------------------------------------------------
@@ -130,7 +147,10 @@ def _open_run(plan: Plan, *, overwrite: bool) -> Run:
         raise ValueError(f"{plan.out} exists and is no run folder: choose another --out")
     try:
         (plan.out / "checkpoints").mkdir(parents=True)
-        write_json(plan.out / "environment.json", environment())
+        options = {"grad_cache": plan.grad_cache, "compile": plan.compile}
+        execution = {key: value for key, value in options.items() if value}
+        how = {"execution": execution} if execution else {}
+        write_json(plan.out / "environment.json", {**environment(), **how})
         facts = {
             "name": plan.name,
             "overrides": dict(plan.overrides),
@@ -191,6 +211,15 @@ def _train(
     if recipe.sync_batchnorm:
         global_batchnorm(method)
     method.to(memory_format=torch.channels_last)
+    if plan.compile:
+        compile_encoders(method)
+    if plan.grad_cache is not None:
+        cache_gradients(method, chunk=plan.grad_cache)
+        LOG.info(
+            "encoder in chunks of %d, loss over the whole batch; a batch norm in the encoder "
+            "sees a chunk",
+            plan.grad_cache,
+        )
     module = Pretraining(method, recipe, steps=plan.steps, epoch_steps=plan.epoch_steps)
     checkpoints = Checkpoints(
         run.checkpoints, seconds=checkpoint_seconds, accumulate=recipe.accumulate

@@ -3,6 +3,8 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from unlabeled.losses import contrastive
 from unlabeled.losses.contrastive import info_nce, nt_xent
@@ -75,31 +77,75 @@ def test_nt_xent_gradient():
     torch.testing.assert_close((z1.grad * z1).sum(1), torch.zeros(4, dtype=torch.float64))
 
 
-@pytest.mark.parametrize("pairs", [4, 8, 9])  # blocks of 8 rows: one, two exact, a ragged third
-def test_nt_xent_in_blocks_equals_the_plain_form(pairs):
+def in_blocks(z, *, form, temperature=0.2):
+    if form == "rows":
+        return contrastive._NtXentOfRows.apply(z, temperature, 8)
+    return contrastive._NtXent.apply(z, temperature, 8, form == "kept")
+
+
+@pytest.mark.parametrize("form", ["rows", "recomputed", "kept"])
+@pytest.mark.parametrize("pairs", [1, 4, 8, 9])  # blocks of 8 rows: one, two exact, a ragged third
+def test_nt_xent_in_blocks_equals_the_loop(pairs, form):
     z = F.normalize(randn(2 * pairs, 5), dim=1).requires_grad_()
-    blocks = contrastive._NtXent.apply(z, 0.2, 8)
-    (by_blocks,) = torch.autograd.grad(3 * blocks, z)
-    plain = nt_xent(z[:pairs], z[pairs:], temperature=0.2)
-    torch.testing.assert_close(blocks, plain)
-    # the plain form normalizes: compare the part of the gradient that is tangent to the sphere
+    loss, slow = in_blocks(z, form=form), slow_nt_xent(z[:pairs], z[pairs:], 0.2)
+    torch.testing.assert_close(loss, slow)
+    # the loop normalizes: compare the part of the gradient that is tangent to the sphere
+    (by_blocks,) = torch.autograd.grad(3 * loss, z)
     tangent = by_blocks - (by_blocks * z).sum(1, keepdim=True) * z
-    (expected,) = torch.autograd.grad(3 * plain, z)
+    (expected,) = torch.autograd.grad(3 * slow, z)
     torch.testing.assert_close(tangent, expected)
-    assert torch.autograd.gradcheck(lambda x: contrastive._NtXent.apply(x, 0.2, 8), (z,))
+    assert torch.autograd.gradcheck(lambda x: in_blocks(x, form=form), (z,))
 
 
-def test_nt_xent_of_a_large_batch_takes_the_blocks(monkeypatch):
+@pytest.mark.parametrize("kept_rows", [0, 1000])
+@pytest.mark.parametrize("temperature", [0.01, 0.024, 0.026, 0.1])
+def test_nt_xent_has_the_same_value_whatever_the_form(monkeypatch, temperature, kept_rows):
     z1, z2 = randn(50, 6).requires_grad_(), randn(50, 6, seed=1).requires_grad_()
-    plain = nt_xent(z1, z2, temperature=0.1)
-    expected = torch.autograd.grad(plain, (z1, z2))
-    monkeypatch.setattr(contrastive, "_PLAIN_ROWS", 99)
+    slow = slow_nt_xent(z1, z2, temperature)
+    expected = torch.autograd.grad(slow, (z1, z2))
+    monkeypatch.setattr(contrastive, "_KEPT_ROWS", kept_rows)
     monkeypatch.setattr(contrastive, "_BLOCK", 32)
-    blocks = nt_xent(z1, z2, temperature=0.1)
-    assert "NtXent" in blocks.grad_fn.name()
-    torch.testing.assert_close(blocks, plain)
-    torch.testing.assert_close(torch.autograd.grad(blocks, (z1, z2)), expected)
-    assert "NtXent" not in nt_xent(z1, z2, temperature=0.01).grad_fn.name()  # would underflow
+    loss = nt_xent(z1, z2, temperature=temperature)
+    form = "NtXentOfRows" if temperature < contrastive._SAFE_TEMPERATURE else "NtXentBackward"
+    assert form in loss.grad_fn.name()
+    torch.testing.assert_close(loss, slow)
+    torch.testing.assert_close(torch.autograd.grad(loss, (z1, z2)), expected)
+
+
+@pytest.mark.parametrize("temperature", [0.01, 0.1])
+def test_nt_xent_never_holds_the_matrix_of_a_large_batch(monkeypatch, temperature):
+    monkeypatch.setattr(contrastive, "_KEPT_ROWS", 0)
+    monkeypatch.setattr(contrastive, "_BLOCK", 16)
+    z1, z2 = randn(300, 4).requires_grad_(), randn(300, 4, seed=1)
+
+    class Largest(TorchDispatchMode):
+        size = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            out = function(*args, **(kwargs or {}))
+            for tensor in tree_leaves(out):
+                if isinstance(tensor, torch.Tensor):
+                    self.size = max(self.size, tensor.numel())
+            return out
+
+    with Largest() as largest:
+        nt_xent(z1, z2, temperature=temperature).backward()
+    assert 0 < largest.size <= 600 * 4  # the anchors themselves; all logits would be 360,000
+
+
+@pytest.mark.parametrize("temperature", [0.001, 0.1])
+def test_nt_xent_of_zeros_is_finite_and_nan_is_not_hidden(temperature):
+    z1, z2 = randn(6, 4, dtype=torch.float32), randn(6, 4, seed=1, dtype=torch.float32)
+    z1[2] = 0
+    z1.requires_grad_()
+    loss = nt_xent(z1, z2, temperature=temperature)
+    loss.backward()
+    assert loss.isfinite()
+    assert z1.grad.isfinite().all()
+    same = torch.zeros(6, 4)
+    assert nt_xent(same, same, temperature=temperature).item() == pytest.approx(math.log(11))
+    z2[3, 1] = float("nan")
+    assert nt_xent(z1, z2, temperature=temperature).isnan()
 
 
 def test_info_nce_equals_the_loop():
@@ -173,7 +219,13 @@ def test_losses_are_float32_under_autocast():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(nt_xent(z1, z2, temperature=0.1), contrast)
         assert torch.equal(info_nce(z1, z2, bank, temperature=0.1), look_up)
-        assert nt_xent(z1.bfloat16(), z2.bfloat16(), temperature=0.1).dtype == torch.float32
+        for temperature in (0.01, 0.1):
+            rough = [z.bfloat16().requires_grad_() for z in (z1, z2)]
+            loss = nt_xent(*rough, temperature=temperature)
+            loss.backward()
+            exact = nt_xent(*(z.detach().float() for z in rough), temperature=temperature)
+            assert torch.equal(loss, exact)
+            assert rough[0].grad.dtype == torch.bfloat16
 
 
 def test_contrastive_losses_say_what_is_wrong():

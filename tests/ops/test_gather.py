@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from unlabeled.losses.clustering import swapped_prediction
 from unlabeled.losses.contrastive import info_nce, nt_xent
-from unlabeled.losses.redundancy import barlow_twins
+from unlabeled.losses.distillation import dino_cross_entropy
+from unlabeled.losses.redundancy import barlow_twins, vicreg
 from unlabeled.nn.norms import GlobalBatchNorm, global_batchnorm
 from unlabeled.nn.queue import Queue
 from unlabeled.ops.gather import all_max, all_sum, gather, rank, world_size
@@ -33,6 +34,23 @@ def contrast(x: Tensor, y: Tensor) -> Tensor:
     return nt_xent(x, y, temperature=0.2)
 
 
+def contrast_sharply(x: Tensor, y: Tensor) -> Tensor:
+    """A temperature at which one rank takes the form with a running maximum, and a weight."""
+    return 3 * nt_xent(x, y, temperature=0.01)
+
+
+def contrast_with_weights(x: Tensor, y: Tensor) -> Tensor:
+    """Ranks that weight their losses differently; one rank does the same to each half."""
+    if world_size() > 1:
+        return (1 + rank()) * nt_xent(x, y, temperature=0.3)
+    x1, y1 = nn.functional.normalize(x, dim=1), nn.functional.normalize(y, dim=1)
+    anchors = torch.cat([x1, y1])
+    logits = (anchors @ anchors.T / 0.3).fill_diagonal_(-torch.inf)
+    positives = (x1 * y1).sum(1).repeat(2) / 0.3
+    weights = torch.ones(RANKS, ROWS, dtype=x.dtype).cumsum(0).flatten().repeat(2)
+    return ((logits.logsumexp(1) - positives) * weights).mean()
+
+
 def look_up(x: Tensor, y: Tensor) -> Tensor:
     """Two steps with a queue of 12 rows: the second sees the keys of all ranks of the first."""
     queue = Queue(12, x.shape[1])
@@ -49,13 +67,20 @@ def decorrelate(x: Tensor, y: Tensor) -> Tensor:
 
 
 def decorrelate_wide(x: Tensor, y: Tensor) -> Tensor:
-    """More dimensions than samples: one rank takes the Gram form, two ranks do not."""
+    """More dimensions than samples: the Gram form."""
     return barlow_twins(torch.cat([x, x.sin(), x * y], 1), torch.cat([y, y.exp(), y * y], 1))
 
 
 def swap(x: Tensor, y: Tensor) -> Tensor:
     codes = [sinkhorn(x.tanh()), sinkhorn(y.tanh())]
     return swapped_prediction([x, y], codes, temperature=0.3)
+
+
+def distill(x: Tensor, y: Tensor) -> Tensor:
+    views = torch.stack([x, y, x * y])
+    teacher = torch.stack([y.sin(), x.cos()])
+    center = torch.linspace(0, 1, x.shape[1], dtype=x.dtype)
+    return dino_cross_entropy(views, teacher, center=center, teacher_temperature=0.2)
 
 
 def normalize(x: Tensor, y: Tensor) -> Tensor:
@@ -70,7 +95,28 @@ def normalize(x: Tensor, y: Tensor) -> Tensor:
     return loss + norm.eval()(torch.ones_like(x)).detach().sum(1).mean()
 
 
-CASES = (gather_and_sums, contrast, look_up, decorrelate, decorrelate_wide, swap, normalize)
+def regularize(x: Tensor, y: Tensor) -> Tensor:
+    return vicreg(x, y)
+
+
+def regularize_wide(x: Tensor, y: Tensor) -> Tensor:
+    return vicreg(torch.cat([x, x.sin(), x * y], 1), torch.cat([y, y.exp(), y * y], 1))
+
+
+CASES = (
+    gather_and_sums,
+    contrast,
+    contrast_sharply,
+    contrast_with_weights,
+    look_up,
+    decorrelate,
+    decorrelate_wide,
+    regularize,
+    regularize_wide,
+    swap,
+    distill,
+    normalize,
+)
 
 
 def measure(x: Tensor, y: Tensor) -> dict[str, tuple[Tensor, ...]]:

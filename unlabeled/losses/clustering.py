@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from unlabeled.ops.precision import autocast_off, upcast
+from unlabeled.losses.crossview import cross_view
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -20,7 +20,7 @@ def swapped_prediction(
 
     ``mean_a mean_{v != a} mean_i -sum_k codes_a[i, k] log softmax(scores_v[i] / t)[k]`` (SwAV,
     arXiv:2006.09882, eq. 2 and 6). Crop a of ``codes`` is crop a of ``scores``. Codes get no
-    gradient. Uniform codes and scores give log K.
+    gradient. Uniform codes and scores give log K. One backward pass only (`cross_view`).
 
     Args:
         scores: similarities with the K prototypes, one tensor a crop; assigning crops first.
@@ -38,12 +38,10 @@ def swapped_prediction(
             f"{len(scores)} crops and {len(codes)} codes: give at least two crops, and codes for "
             "at least one and at most all of them"
         )
-    with autocast_off(scores[0]):
-        targets = [upcast(code.detach()) for code in codes]
-        total = torch.zeros((), dtype=targets[0].dtype, device=targets[0].device)
-        for crop, score in enumerate(scores):
-            others = [target for place, target in enumerate(targets) if place != crop]
-            if others:
-                predicted = (upcast(score) / temperature).log_softmax(1)
-                total = total - (sum(others[1:], others[0]) * predicted).sum(1).mean()
-        return total / (len(codes) * (len(scores) - 1))
+    fixed = [code.detach() for code in codes]
+    return cross_view(
+        [score[None] for score in scores],
+        lambda rows: torch.stack([code[rows] for code in fixed]),
+        count=len(fixed),
+        temperature=temperature,
+    )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch.nn.functional as F
 from torch import Tensor
 
+from unlabeled.losses.crossview import cross_view
 from unlabeled.ops.precision import autocast_off, upcast
 
 if TYPE_CHECKING:
@@ -38,3 +39,47 @@ def negative_cosine(p: Float[Tensor, "B D"], z: Float[Tensor, "B D"]) -> Float[T
     with autocast_off(p):
         p, z = F.normalize(upcast(p), dim=1), F.normalize(upcast(z.detach()), dim=1)
         return -(p * z).sum(1).mean()
+
+
+def dino_cross_entropy(
+    student: Float[Tensor, "V B K"],
+    teacher: Float[Tensor, "T B K"],
+    *,
+    center: Float[Tensor, K],
+    teacher_temperature: float,
+    student_temperature: float = 0.1,
+) -> Float[Tensor, ""]:
+    """Match the student's distribution on each view to the teacher's on each other view.
+
+    ``mean_a mean_{v != a} mean_i -sum_k softmax((teacher_a[i] - center) / tt)[k]
+    log softmax(student_v[i] / ts)[k]`` over T (V - 1) pairs of views (DINO, arXiv:2104.14294,
+    eq. 3 and algorithm 1). View a of the teacher is view a of the student. Teacher and center get
+    no gradient. Equal logits give log K. Takes a block of samples at a time and makes the
+    gradient in the same pass, so one backward pass only (`cross_view`).
+
+    Args:
+        student: logits of all views; those that the teacher sees come first.
+        teacher: logits of its views.
+        center: running mean of the teacher's logits; the caller moves it after the loss.
+        teacher_temperature: tt, below the student's: it sharpens (section 3.1).
+        student_temperature: ts.
+
+    Raises:
+        ValueError: a temperature is not positive, or the shapes do not fit.
+    """
+    if min(teacher_temperature, student_temperature) <= 0:
+        raise ValueError(
+            f"temperatures are {teacher_temperature} and {student_temperature}: give values above 0"
+        )
+    fits = student.shape[1:] == teacher.shape[1:] == (student.shape[1], *center.shape)
+    if not fits or len(student) < 2 or not 1 <= len(teacher) <= len(student):
+        raise ValueError(
+            f"student is {list(student.shape)}, teacher {list(teacher.shape)}, center "
+            f"{list(center.shape)}: give [V, B, K], [T, B, K] and [K], V at least 2, T from 1 to V"
+        )
+    fixed, middle = teacher.detach(), center.detach()
+
+    def targets(rows: slice) -> Tensor:
+        return (upcast(fixed[:, rows]) - middle).div_(teacher_temperature).softmax(2)
+
+    return cross_view([student], targets, count=len(teacher), temperature=student_temperature)

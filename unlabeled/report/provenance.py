@@ -11,7 +11,8 @@ from typing import Any
 from unlabeled.artifacts import Model, Run, environment, read_json
 from unlabeled.recipe import describe, field_lines
 
-_OPTIONS = ("data", "encoder", "epochs", "batch_size", "precision", "seed", "init")
+_OPTIONS = ("data", "encoder", "epochs", "batch_size", "precision", "seed", "init", "grad_cache")
+_FLAGS = ("compile",)
 _PYTHON_VALUE = re.compile(r"^\w+\(.*\)$", re.DOTALL)
 
 
@@ -60,7 +61,9 @@ def command(name: str, overrides: Mapping[str, Any]) -> str:
         if key in overrides
         for word in (f"--{key.replace('_', '-')}", str(overrides[key]))
     ]
-    words += [f"{key}={value}" for key, value in overrides.items() if key not in _OPTIONS]
+    words += [f"--{key}" for key in _FLAGS if key in overrides]
+    named = (*_OPTIONS, *_FLAGS)
+    words += [f"{key}={value}" for key, value in overrides.items() if key not in named]
     return shlex.join(words)
 
 
