@@ -100,12 +100,12 @@ class Timing:
     cpu: list[float] = field(default_factory=list)
     note: str = ""
 
-    def times(self, by: str | None = None) -> list[float]:
-        return self.cpu if (by or _by()) == "cpu" else self.wall
+    def times(self, kind: str | None = None) -> list[float]:
+        return self.cpu if (kind or by()) == "cpu" else self.wall
 
-    def over(self, other: Timing, by: str | None = None) -> float:
+    def over(self, other: Timing, kind: str | None = None) -> float:
         """Median over the rounds of this one's time divided by the other's."""
-        pairs = zip(self.times(by), other.times(by), strict=True)
+        pairs = zip(self.times(kind), other.times(kind), strict=True)
         return statistics.median(mine / max(theirs, 1e-9) for mine, theirs in pairs)
 
 
@@ -265,7 +265,7 @@ def report(
     per_call: float | None = None,
     unit: str = "",
     note: str = "",
-    by: str | None = None,
+    kind: str | None = None,
 ) -> dict[str, Any]:
     """Print the line of one row, append it to the collector's file, and return it.
 
@@ -281,15 +281,15 @@ def report(
         per_call: items that a call handles, printed as items a second of ``unit``.
         unit: of ``per_call``.
         note: printed at the end of the line and kept.
-        by: "wall" or "cpu"; by default what the environment variable `BY` says, else wall.
+        kind: "wall" or "cpu"; by default what the environment variable `BY` says, else wall.
     """
-    by = by or _by()
+    kind = kind or by()
     listed = list(peers)
     present = [name for name in listed if name in runs]
     ours = runs[own]
-    ratios = {name: runs[name].over(ours, by) for name in present}
+    ratios = {name: runs[name].over(ours, kind) for name in present}
     best = min(ratios, key=lambda name: ratios[name]) if ratios else None
-    to_limit = ours.over(runs[limit], by) if limit in runs and limit is not None else None
+    to_limit = ours.over(runs[limit], kind) if limit in runs and limit is not None else None
     goals: list[tuple[str, bool | None]] = []
     if isinstance(over_peer, Mapping):
         for name, least in over_peer.items():
@@ -323,7 +323,7 @@ def report(
             for name, t in runs.items()
         },
         "rounds": len(ours.wall),
-        "by": by,
+        "by": kind,
         "threads": torch.get_num_threads(),
         "load": os.getloadavg()[0],
         "command": " ".join(["python", *_relative(sys.argv)]),
@@ -372,7 +372,8 @@ def _short(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def _by() -> str:
+def by() -> str:
+    """Which time decides: "wall" or "cpu"."""
     return os.environ.get(BY, "wall")
 
 

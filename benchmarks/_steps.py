@@ -176,9 +176,8 @@ def lightly(
 def random_images(count: int, side: int, channels: int) -> np.ndarray[Any, Any]:
     """[N, S, S, 3] or [N, S, S] uint8, smooth shapes with some noise."""
     generator = torch.Generator().manual_seed(0)
-    shape = lambda size: (count, channels, size, size)
-    coarse = torch.rand(shape(4), generator=generator)
+    coarse = torch.rand(count, channels, 4, 4, generator=generator)
     smooth = nn.functional.interpolate(coarse, (side, side), mode="bicubic")
-    noisy = smooth + torch.rand(shape(side), generator=generator) * 0.1
+    noisy = smooth + torch.rand(smooth.shape, generator=generator) * 0.1
     pixels = (noisy.clamp(0, 1) * 255).byte().permute(0, 2, 3, 1).contiguous().numpy()
     return pixels if channels == 3 else pixels[..., 0]

@@ -1,9 +1,9 @@
 """The linear probe's sweep of 13 settings on cached features, beside one usual SGD head.
 
 50,000 x 512 features of ten classes. Ours is the evaluator `Linear` with 13 strengths, from
-features to the accuracy on test: sweep, choice on held-out rows, final fit. The usual head: SGD with
-momentum, 20 epochs over a DataLoader of the cached features, one learning rate; two epochs are run
-and counted ten times. scikit-learn: one setting of its L-BFGS.
+features to the accuracy on test: sweep, choice on held-out rows, final fit. The usual head: SGD
+with momentum, 20 epochs over a DataLoader of the cached features, one learning rate; two epochs are
+run and counted ten times. scikit-learn: one setting of its L-BFGS.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import shutil
 import statistics
@@ -11,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from _common import OWN, Check, arguments, measured, report
+from _common import OWN, Check, arguments, by, measured, report
 
 BARE = "bare python"
 GOAL = 0.3
@@ -37,13 +36,11 @@ def main() -> None:
             OWN: [python, "-c", "import unlabeled"],
             "stable-pretraining": [python, "-c", "import stable_pretraining"],
             "lightly": [python, "-c", "import lightly"],
-            "lightly.loss": [python, "-c", "import lightly.loss"],
             BARE: bare,
         },
         "the command's --help": {
             OWN: [python, "-m", "unlabeled", "--help"],
             "stable-pretraining": [spt, "--help"] if spt else [],
-            "lightly": [python, "-m", "lightly.cli.train_cli", "--help"],
             BARE: bare,
         },
         "the command's list": {OWN: [python, "-m", "unlabeled", "list"], BARE: bare},
@@ -66,7 +63,7 @@ def main() -> None:
                 times[name].append(once(commands[name]))
         runs = measured(times)
         runs.absent = absent
-        part = 1 if os.environ.get("UNLABELED_BENCH_BY") == "cpu" else 0
+        part = by() == "cpu"
         middle = {k: statistics.median(pair[part] for pair in v) for k, v in times.items()}
         report(
             f"start, {work}",

@@ -1,11 +1,11 @@
 """A training step: against the bare encoder, against lightly, and what the trainer itself costs.
 
-resnet18: SimCLR, ResNet-18 with the stem for small images, 32 px, batch 128, two views. The limit is
-    the encoder's forward and backward pass on ready views, in the precision that ours uses.
-small:    the step of the demo (`simclr:small`, 28 px, batch 256) beside lightly's stack with the same
-    network, views and optimizer; as both come, and both in float32.
-trainer:  a method of one linear layer on 8 numbers, so that only what surrounds it costs: our engine
-    with its callbacks and logs, bare Lightning, and a plain loop.
+resnet18: SimCLR, ResNet-18 with the stem for small images, 32 px, batch 128, two views. The limit
+    is the encoder's forward and backward pass on ready views, in the precision that ours uses.
+small:    the step of the demo (`simclr:small`, 28 px, batch 256) beside lightly's stack with the
+    same network, views and optimizer; as both come, and both in float32.
+trainer:  a method of one linear layer on 8 numbers, so that only what surrounds it costs: our
+    engine with its callbacks and logs, bare Lightning, and a plain loop.
 """
 
 from __future__ import annotations
@@ -142,7 +142,10 @@ def small(options: Any, device: str, folder: Path) -> None:
     if auto == "32-true":
         # this processor computes in float32 only, so "as it comes" is "like for like"
         runs[f"{OWN} float32"] = runs[OWN]
-    for own, least, how in ((OWN, 2.0, f"as it comes ({auto})"), (f"{OWN} float32", 1.15, "float32")):
+    for own, least, how in (
+        (OWN, 2.0, f"as it comes ({auto})"),
+        (f"{OWN} float32", 1.15, "float32"),
+    ):
         shown = Runs()
         shown.absent = runs.absent
         shown.update({OWN: runs[own], **{k: t for k, t in runs.items() if not k.startswith(OWN)}})
@@ -158,34 +161,37 @@ def small(options: Any, device: str, folder: Path) -> None:
 
 
 def lightly_small(recipe: Recipe, images: np.ndarray[Any, Any], size: int, device: str) -> Steps:
-    def fit_lazily() -> Steps:
-        from lightly.transforms import SimCLRTransform
+    if not peer("lightly"):
+        return Steps(lambda pause: None)
+    encoder = recipe.encoder(recipe.views.spec)
+    module = LightlySimCLR(
+        encoder,
+        simclr.nonlinear_head(encoder.dim, 128),
+        partial(torch.optim.AdamW, lr=2e-3, weight_decay=0.02),
+        0.1,
+    )
+    return lightly(module, images, lightly_transform(recipe), batch_size=size, device=device)
 
-        augment = recipe.views.augment
-        transform = SimCLRTransform(
-            input_size=recipe.views.spec.size,
-            min_scale=augment.scale[0],
-            cj_prob=0.8,
-            cj_strength=augment.brightness,
-            cj_bright=1.0,
-            cj_contrast=1.0,
-            cj_sat=0.0,
-            cj_hue=0.0,
-            random_gray_scale=0.0,
-            gaussian_blur=augment.blur,
-            sigmas=augment.blur_sigma,
-            normalize={"mean": [0.286], "std": [0.353]},
-        )
-        encoder = recipe.encoder(recipe.views.spec)
-        module = LightlySimCLR(
-            encoder,
-            simclr.nonlinear_head(encoder.dim, 128),
-            partial(torch.optim.AdamW, lr=2e-3, weight_decay=0.02),
-            0.1,
-        )
-        return lightly(module, images, transform, batch_size=size, device=device)
 
-    return fit_lazily() if peer("lightly") else Steps(lambda pause: None)
+def lightly_transform(recipe: Recipe) -> Any:
+    """lightly's SimCLR views with the numbers of the recipe's; gray images have no color."""
+    from lightly.transforms import SimCLRTransform
+
+    augment, spec = recipe.views.first, recipe.views.spec
+    return SimCLRTransform(
+        input_size=spec.size,
+        min_scale=augment.scale[0],
+        cj_prob=augment.jitter,
+        cj_strength=1.0,
+        cj_bright=augment.brightness,
+        cj_contrast=augment.contrast,
+        cj_sat=0.0,
+        cj_hue=0.0,
+        random_gray_scale=0.0,
+        gaussian_blur=augment.blur,
+        sigmas=augment.blur_sigma,
+        normalize={"mean": list(spec.mean), "std": list(spec.std)},
+    )
 
 
 # The trainer -------------------------------------------------------------------------------------
@@ -324,7 +330,7 @@ def trainer(options: Any, device: str, folder: Path) -> None:
         runs,
         limit="bare Lightning",
         checks=[Check("us a step beyond Lightning", over, most=500)],
-        by="cpu",
+        kind="cpu",
         note="ours logs, watches health and keeps checkpoints in it; bare Lightning does not",
     )
 
