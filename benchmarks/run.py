@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -34,23 +35,27 @@ class Script:
         environment: `PEERS`, or `SPT`, which also has stable-pretraining; of use only to scripts
             without a Lightning Trainer, since that package puts callbacks into all of them.
         seconds: after which it is ended, on two cores; `--minutes` bounds all together.
+        arguments: of a whole run.
+        quick: in their place, of a run with ``--quick``.
     """
 
     environment: str
     seconds: int
+    arguments: tuple[str, ...] = ()
+    quick: tuple[str, ...] = ("--quick",)
 
 
 SCRIPTS = {
     "startup": Script(SPT, 60),
-    "first_batch": Script(PEERS, 60),
+    "first_batch": Script(PEERS, 60, ("50000",), ("500",)),
     "views": Script(SPT, 120),
-    "decode": Script(PEERS, 60),
+    "decode": Script(PEERS, 60, (), ()),
     "losses": Script(SPT, 150),
     "ema": Script(PEERS, 45),
     "step": Script(PEERS, 200),
     "knn": Script(PEERS, 150),
     "probe": Script(PEERS, 90),
-    "embed_folder": Script(PEERS, 90),
+    "embed_folder": Script(PEERS, 90, (), ("--images", "16", "--rounds", "1")),
     "accuracy": Script(PEERS, 240),
 }
 
@@ -120,7 +125,7 @@ def run(name: str, options: argparse.Namespace, *, left: float) -> list[dict[str
         return [{"script": name, "work": f"{name}, all", "failed": why}]
     script = SCRIPTS[name]
     command = [python(script.environment, options), str(HERE / f"{name}.py")]
-    command += ["--quick"] if options.quick else []
+    command += script.quick if options.quick else script.arguments
     limit = min(script.seconds * options.patience, left)
     failed = None
     with tempfile.TemporaryDirectory() as folder:
@@ -134,39 +139,52 @@ def run(name: str, options: argparse.Namespace, *, left: float) -> list[dict[str
         with errors.open("w") as sink:
             # a session of its own: workers that a script started end with it
             process = subprocess.Popen(
-                command, cwd=ROOT, env=environment, stderr=sink, start_new_session=True
+                command,
+                cwd=ROOT,
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=sink,
+                text=True,
+                start_new_session=True,
             )
+            late = threading.Event()
+
+            def stop() -> None:
+                late.set()
+                kill(process)
+
+            timer = threading.Timer(limit, stop)
+            timer.start()
+            printed = []
             try:
-                code = process.wait(timeout=limit)
-            except subprocess.TimeoutExpired:
-                failed = f"not done after {limit:.0f} s"
-            except KeyboardInterrupt:
-                end(process)
-                raise
-            else:
-                if code:
-                    failed = f"exit {code}: {last_line(errors.read_text())}"
-            end(process)
-        rows = (
-            [json.loads(line) for line in found.read_text().splitlines()] if found.exists() else []
-        )
-        if failed is not None:
-            print(f"   FAILED, {failed}", flush=True)
-            sys.stderr.write(errors.read_text()[-2000:])
-    for row in rows:
-        row["script"] = name
+                assert process.stdout is not None
+                for line in process.stdout:
+                    print(line, end="", flush=True)
+                    printed.append(line.strip())
+                code = process.wait()
+            finally:
+                timer.cancel()
+                kill(process)
+        complaint = errors.read_text()
+        lines = found.read_text().splitlines() if found.exists() else []
+    rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
+    if late.is_set():
+        failed = f"not done after {limit:.0f} s"
+    elif code:
+        failed = f"exit {code}: {last_line(complaint)}"
     if failed is not None:
-        rows.append(
-            {"script": name, "work": f"{name}, {'the rest' if rows else 'all'}", "failed": failed}
-        )
-    return rows
+        print(f"   FAILED, {failed}", flush=True)
+        sys.stderr.write(complaint[-2000:])
+        rows.append({"work": f"{name}, {'the rest' if rows else 'all'}", "failed": failed})
+    elif not rows:  # a script without goals: what it said
+        rows.append({"work": name, "said": [line for line in printed if line]})
+    return [{**row, "script": name} for row in rows]
 
 
-def end(process: subprocess.Popen[Any]) -> None:
+def kill(process: subprocess.Popen[Any]) -> None:
     """End the script and what it started."""
-    with suppress(ProcessLookupError):
+    with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 def last_line(text: str) -> str:
@@ -198,9 +216,9 @@ def render(
         "",
         f"{', '.join(used)}.",
         "",
-        f"Goals reached: {good} of {len(done)}. Ratios are medians of paired runs, by {counted}: to "
-        "a peer, its time over ours (above 1: ours is faster); to the limit, our time over that of "
-        "the bare work (1 is all there is to have). How they are taken: [README.md](README.md).",
+        f"Goals reached: {good} of {len(done)}. Ratios are medians of paired runs, by {counted}: "
+        "to a peer, its time over ours (above 1: ours is faster); to the limit, our time over that "
+        "of the bare work (1 is all there is to have). How they are taken: [README.md](README.md).",
         "",
         "| work | goal | ours to peer | to limit | reached | command |",
         "|---|---|---|---|---|---|",
@@ -214,12 +232,17 @@ def render(
     notes = [f"- {row['work']}: {row['note']}" for row in results if row.get("note")]
     if notes:
         lines += ["", "Notes:", "", *notes]
+    for row in results:
+        if row.get("said"):
+            lines += ["", f"`{row['script']}`:", "", "```", *row["said"], "```"]
     return "\n".join(lines) + "\n"
 
 
 def table_row(row: dict[str, Any]) -> str:
-    if "failed" in row:
-        cells = [row["work"], "-", "-", "-", f"**failed**: {row['failed']}", ""]
+    command = f"`python benchmarks/{row['script']}.py`"
+    if "failed" in row or "said" in row:
+        verdict = f"**failed**: {row['failed']}" if "failed" in row else "see below"
+        cells = [row["work"], "-", "-", "-", verdict, command]
         return f"| {' | '.join(map(escape, cells))} |"
     peers = [f"{ratio:.2f}x {name}" for name, ratio in row["peers"].items()]
     peers += [f"{name} absent" for name in row["absent"]]
