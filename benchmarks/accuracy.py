@@ -119,7 +119,8 @@ def theirs(recipe: Any, steps: int, device: str) -> Steps:
     )
     optim: Any = recipe.optim
     module.rate = lambda step: optim.lr(Clock(step, steps + 1, 60_000 // recipe.batch_size))
-    images = FashionMnist().split("train").__getitems__(list(range(60_000)))["views"][0]
+    count = 60_000 if steps > 20 else steps * recipe.batch_size + recipe.batch_size
+    images = FashionMnist().split("train").__getitems__(list(range(count)))["views"][0]
     return lightly(
         module,
         np.asarray(images[:, 0]),

@@ -22,11 +22,13 @@ CASES = ("spectrum", "isotropic")
 CLASSES, WIDTH = 10, 512
 
 
-def features(kind: str, rows: int, queries: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Bank and queries, unit rows, with labels."""
+def features(
+    kind: str, rows: int, queries: int, *, apart: float = 0.35
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Bank and queries, unit rows, with labels; ``apart`` spreads the clusters' centers."""
     generator = torch.Generator().manual_seed(0)
     label = torch.randint(CLASSES, (rows + queries,), generator=generator)
-    x = torch.randn(CLASSES, WIDTH, generator=generator)[label] * 0.35
+    x = torch.randn(CLASSES, WIDTH, generator=generator)[label] * apart
     x += torch.randn(rows + queries, WIDTH, generator=generator)
     if kind == "spectrum":
         rotation = torch.linalg.qr(torch.randn(WIDTH, WIDTH, generator=generator)).Q

@@ -30,7 +30,7 @@ EPOCHS, RUN = 20, 2
 def main() -> None:
     options = arguments(__doc__)
     rows, count = (5000, 1000) if options.quick else (50_000, 10_000)
-    x, label, queries, truth = features("spectrum", rows, count)
+    x, label, queries, truth = features("spectrum", rows, count, apart=0.1)
     scale = Scaler.fit(x)
     plain, test = scale(x), scale(queries)
     train = Features(x, label)
