@@ -149,7 +149,8 @@ class Pretraining(LightningModule):
             shown["loss/total"] = total.detach()
         self.terms |= shown
         # Lightning drops what is logged at other steps, after a fifth of a millisecond of work
-        if (self.method.clock.step + 1) % (self.trainer.log_every_n_steps or 1) == 0:
+        every: int = self.trainer.log_every_n_steps or 1  # type: ignore[attr-defined]
+        if (self.method.clock.step + 1) % every == 0:
             for name, value in shown.items():
                 self.log(name, value, batch_size=len(batch["index"]))
         return total
