@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STEMS ?= simclr moco moco_v2 byol swav simsiam barlow_twins
 
-.PHONY: help demo test test-fast learns lint format docs golden bench install install-dev clean
+.PHONY: help demo test test-fast learns lint format docs golden measure bench peers install install-dev clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -35,8 +35,21 @@ docs: install  ## render the README's table from the catalog
 golden: install-dev  ## accept today's first losses (say why in the commit)
 	$(BIN)/python -m tests.golden_losses
 
-bench: install  ## measure the small recipes with 3 seeds and store the figures: make bench STEMS=simclr
+bench: peers  ## speed beside the peers, under 15 minutes, into benchmarks/RESULTS.md: make bench BENCH="--only knn"
+	$(BIN)/python benchmarks/run.py $(BENCH)
+
+measure: install  ## measure the small recipes with 3 seeds and store the figures: make measure STEMS=simclr
 	@for stem in $(STEMS); do $(BIN)/unlabeled bench $$stem:small --seeds 3 || exit 1; done
+
+peers: .venv-peers/installed .venv-spt/installed  ## make the environments of the peers that bench needs
+
+.venv-peers/installed: .venv/installed scripts/peers.sh benchmarks/requirements-peers.txt
+	@scripts/peers.sh .venv-peers benchmarks/requirements-peers.txt
+	@touch $@
+
+.venv-spt/installed: .venv/installed scripts/peers.sh benchmarks/requirements-peers.txt benchmarks/requirements-peers-stable-pretraining.txt
+	@scripts/peers.sh .venv-spt benchmarks/requirements-peers-stable-pretraining.txt
+	@touch $@
 
 install: .venv/installed  ## make .venv with the library
 
@@ -51,4 +64,4 @@ install-dev: .venv/installed-dev  ## and with what the tests need
 	@touch $@ .venv/installed
 
 clean:  ## remove .venv and caches; runs/ stays
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf .venv .venv-peers .venv-spt .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -1,12 +1,14 @@
+import csv
 from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
 from lightning import Callback
+from lightning.pytorch.loggers import CSVLogger
 
 from tests.toys import Players, sgd, toy_recipe
-from unlabeled.engine import NonFinite, Pretraining
+from unlabeled.engine import NonFinite, Pretraining, _seed
 from unlabeled.pretraining import pretrain
 from unlabeled.recipe import PLAIN_1D, Optim, Rule
 from unlabeled.schedule import constant, linear
@@ -144,3 +146,56 @@ def test_teachers_belong_to_no_optimizer():
 
 def test_optim_is_a_plain_value():
     assert Optim(kind=torch.optim.SGD, lr=constant(1.0)).rules == ()
+
+
+def test_the_seed_of_a_step_is_torchs_and_leaves_no_trace():
+    torch.manual_seed(123)
+    wanted = torch.rand(3)
+    waiting = [len(queue) for queue in lazy_calls()]
+    _seed(123, torch.device("cpu"))
+    assert torch.equal(torch.rand(3), wanted)
+    assert [len(queue) for queue in lazy_calls()] == waiting
+
+
+def lazy_calls():
+    # where torch.manual_seed leaves a call and a stack trace for each accelerator that is absent
+    return [torch.cuda._queued_calls, torch.cuda._lazy_seed_tracker.get_calls()]
+
+
+class Logged(Callback):
+    """How many times Lightning was asked to log, and the newest terms at every step."""
+
+    def __init__(self):
+        self.calls, self.terms = [], []
+
+    def on_train_start(self, trainer, module):
+        log = module.log
+
+        def counted(name, *args, **options):
+            if name.startswith("loss/"):
+                self.calls.append(trainer.global_step)
+            log(name, *args, **options)
+
+        module.log = counted
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        self.terms.append(sum(value.item() for value in module.terms.values()))
+
+
+def test_only_the_steps_that_are_written_are_logged(tmp_path):
+    every, spied = Logged(), Logged()
+    options = {**QUIET, "logger": CSVLogger(tmp_path, name="logs", version="0")}
+    pretrain(
+        toy_recipe(steps=8), out=tmp_path / "a", callbacks=[spied], log_every_n_steps=3, **options
+    )
+    pretrain(toy_recipe(steps=8), out=tmp_path / "b", callbacks=[every], **QUIET)
+    assert sorted(set(spied.calls)) == [2, 5]
+    assert sorted(set(every.calls)) == list(range(8))
+    assert spied.terms == every.terms
+    with (tmp_path / "logs" / "0" / "metrics.csv").open(newline="") as lines:
+        rows = [row for row in csv.DictReader(lines) if any(key.startswith("loss/") for key in row)]
+    assert [int(row["step"]) for row in rows if row[spied_key(rows)]] == [2, 5]
+
+
+def spied_key(rows):
+    return next(key for key in rows[0] if key.startswith("loss/"))

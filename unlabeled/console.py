@@ -11,6 +11,7 @@ from lightning import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
+from torch import Tensor
 
 from unlabeled.monitor import Health, Speed
 from unlabeled.plan import Plan
@@ -84,7 +85,8 @@ class LiveProgress(Callback):
             return
         self._shown = now
         clock: Clock = module.method.clock  # type: ignore[union-attr,assignment]
-        line = self._line(trainer, left=total - batch_idx - 1)
+        terms: dict[str, Tensor] = module.terms  # type: ignore[assignment]
+        line = self._line(trainer, terms, left=total - batch_idx - 1)
         if self._bar is not None:
             self._bar.update(
                 self._task, total=total, completed=batch_idx + 1, epoch=clock.epoch, line=line
@@ -96,12 +98,10 @@ class LiveProgress(Callback):
                 soft_wrap=True,
             )
 
-    def _line(self, trainer: Trainer, *, left: int) -> str:
+    def _line(self, trainer: Trainer, terms: dict[str, Tensor], *, left: int) -> str:
         values = trainer.callback_metrics
         parts = [
-            f"{name.removeprefix('loss/')} {value.item():.3f}"
-            for name, value in values.items()
-            if name.startswith("loss/")
+            f"{name.removeprefix('loss/')} {value.item():.3f}" for name, value in terms.items()
         ]
         parts.append(f"lr {trainer.optimizers[0].param_groups[0]['lr']:.2g}")
         for callback in trainer.callbacks:  # type: ignore[attr-defined]

@@ -37,6 +37,7 @@ class Pretraining(LightningModule):
     Several turns: manual optimization, one optimizer a turn, in the order of ``turns()``.
     The whole run is one Lightning epoch over a `Stream`; what an epoch of the data is, the clock
     says. All randomness of a step follows from (seed, step), so nothing of it is checkpointed.
+    ``terms`` holds the newest loss terms, for those who show them between two logged steps.
     """
 
     def __init__(self, method: Method, recipe: Recipe, *, steps: int, epoch_steps: int) -> None:
@@ -46,6 +47,7 @@ class Pretraining(LightningModule):
         self._turns = method.turns()
         self._optims = _per_turn(recipe.optim, self._turns)
         self._rates: list[list[_Rates]] = []
+        self.terms: dict[str, Tensor] = {}
         self.automatic_optimization = len(self._turns) == 1
         if not self.automatic_optimization and recipe.accumulate > 1:
             raise ValueError(
@@ -87,7 +89,7 @@ class Pretraining(LightningModule):
         step = batch_idx // self.recipe.accumulate
         self.method.clock = Clock(step, self._steps, self._epoch_steps)
         # dropout and the like: a fresh, known state every step, so resuming needs no saved one
-        torch.manual_seed((self.recipe.seed * 1_000_003 + batch_idx) * 131 + self.global_rank)
+        _seed((self.recipe.seed * 1_000_003 + batch_idx) * 131 + self.global_rank, self.device)
         optimizers = self.optimizers()
         listed = optimizers if isinstance(optimizers, list) else [optimizers]
         for optimizer, rates in zip(listed, self._rates, strict=True):
@@ -142,11 +144,15 @@ class Pretraining(LightningModule):
                 "learning rate (optim.lr=...), --precision 32-true, or clip=1.0; its state is in "
                 "checkpoints/stopped.ckpt, and the same command starts from the one before"
             )
-        size = len(batch["index"])
-        for name, value in terms.items():
-            self.log(f"loss/{name}", value.detach(), batch_size=size)
+        shown = {f"loss/{name}": value.detach() for name, value in terms.items()}
         if len(terms) > 1:
-            self.log("loss/total", total.detach(), batch_size=size)
+            shown["loss/total"] = total.detach()
+        self.terms |= shown
+        # Lightning drops what is logged at other steps, after a fifth of a millisecond of work
+        every: int = self.trainer.log_every_n_steps or 1  # type: ignore[attr-defined]
+        if (self.method.clock.step + 1) % every == 0:
+            for name, value in shown.items():
+                self.log(name, value, batch_size=len(batch["index"]))
         return total
 
     # The whole data ------------------------------------------------------------------------------
@@ -168,6 +174,17 @@ class Pretraining(LightningModule):
         for module, mode in modes:
             module.training = mode
         return torch.cat(parts)
+
+
+def _seed(seed: int, device: torch.device) -> None:
+    """Do what ``torch.manual_seed`` does for the CPU and this device, without touching others.
+
+    For each kind of accelerator that is not in use, that function formats a stack trace and keeps
+    it, at every call: milliseconds a step, and memory.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type != "cpu":
+        torch.get_device_module(device).manual_seed(seed)
 
 
 def _per_turn(optim: Optim | Mapping[str, Optim], turns: Mapping[str, Turn]) -> list[Optim]:

@@ -63,3 +63,32 @@ def test_bfloat16_is_read_off_the_processor(monkeypatch):
     assert not bfloat16_is_fast(torch.device("cpu"))
     monkeypatch.setattr(module, "_processor_flags", lambda: frozenset({"avx2", "amx_bf16"}))
     assert bfloat16_is_fast(torch.device("cpu"))
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+@pytest.mark.parametrize("k", [1, 3, 11])
+def test_chunks_and_tiles_of_the_bank_do_not_show(search, k, monkeypatch):
+    # whole numbers: many equal scores, within tiles, across tiles and across chunks
+    queries, bank = torch.randint(-1, 2, (17, 4)).float(), torch.randint(-1, 2, (997, 4)).float()
+    queries[:, 0], bank[:, 0] = 2, 2
+    whole = search(queries, bank, k=k)
+    similarity = normalize(queries, dim=1) @ normalize(bank, dim=1).T
+    order = similarity.sort(dim=1, descending=True, stable=True).indices[:, :k]
+    if search is nearest:
+        assert torch.equal(whole[1], order)
+    monkeypatch.setattr(module, "CHUNK", 128)
+    monkeypatch.setattr(module, "TILE", 2)
+    parts = search(queries, bank, k=k)
+    torch.testing.assert_close(parts[0], whole[0], atol=1e-6, rtol=0)
+    if search is nearest:
+        assert torch.equal(parts[1], whole[1])
+
+
+def test_equals_scikit_learn_over_several_chunks(monkeypatch):
+    monkeypatch.setattr(module, "CHUNK", 1000)
+    bank, queries = torch.randn(3300, 16), torch.randn(70, 16)
+    exact = NearestNeighbors(n_neighbors=20, metric="cosine", algorithm="brute")
+    places = torch.from_numpy(exact.fit(bank.double()).kneighbors(queries.double())[1])
+    for search in SEARCHES:
+        assert torch.equal(search(queries, bank, k=20)[1], places)
+    assert torch.equal(module.search(queries, bank, k=20)[1], places)

@@ -11,7 +11,7 @@ from unlabeled.data.order import spread
 from unlabeled.data.source import DataSource
 from unlabeled.evaluators.evaluator import Measure, check_labels, embed_both, flatten, measure
 from unlabeled.features import Features, embed
-from unlabeled.ops.knn import bfloat16_is_fast, nearest, nearest_by_candidates
+from unlabeled.ops.knn import nearest, search
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -77,8 +77,6 @@ class Knn:
             raise ValueError(
                 f"k is {max(self.ks)} but train has {len(train)} samples: pass a smaller k"
             )
-        fast = bfloat16_is_fast(train.x.device)
-        search = nearest_by_candidates if fast else nearest
         similarity, place = search(test.x, train.x, k=max(self.ks))
         measures = []
         for k in self.ks:
