@@ -56,9 +56,8 @@ def percentile_band(
     order = similarity.argsort(dim=1, descending=True, stable=True)
     harder = torch.empty_like(order)
     harder.scatter_(1, order, torch.arange(order.shape[1], device=order.device).expand_as(order))
-    allowed = similarity > -torch.inf
-    counted = allowed.sum(1, keepdim=True)
-    # whole numbers: a band's edge is where it is meant to be
-    percentile = 100.0 * harder.double()
-    inside = (percentile >= low * counted) & (percentile < high * counted)
-    return inside & allowed
+    counted = (similarity > -torch.inf).sum(1, keepdim=True)
+    # not divided by the number, so that an edge is where it is meant to be; those at -inf have
+    # all that are counted before them, and so lie outside of every band
+    rank = 100.0 * harder.double()
+    return (rank >= low * counted) & (rank < high * counted)
