@@ -53,6 +53,13 @@ def test_mutual_is_on_the_level_of_samples():
     assert places(mined(one, two, count=1, rule=mutual)) == [[1], [2], [1], [1], [0], [1]]
 
 
+def test_a_sample_is_as_near_as_its_nearer_view():
+    """From 0, sample 1 is at 50 and 10 degrees, sample 2 at 30 in both views."""
+    one, two = on_circle(0.0, 50.0, 30.0), on_circle(0.0, 10.0, 30.0)
+    assert places(mined(one, two, count=1, rule=all_named))[0] == [1]
+    assert places(mined(two, one, count=1, rule=all_named))[0] == [1]
+
+
 def test_an_anchors_own_sample_is_never_mined():
     z = torch.randn(8, 4)
     for rule in (all_named, mutual, close):
