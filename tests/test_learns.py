@@ -34,6 +34,10 @@ MARGINS = {
     "swav": 2.0,
     "simsiam": 2.0,
     "barlow_twins": 4.0,
+    "debiased_cl": 2.0,
+    "adpclr": 2.0,
+    "eqco": 2.0,
+    "mochi": 2.0,
 }
 
 

@@ -37,6 +37,14 @@ def test_arrays_are_taken_as_they_are(cifar):
     assert (source.name, source.spec().channels, source.spec().size) == ("cifar10", 3, 32)
 
 
+@pytest.mark.parametrize(("name", "red"), [("CIFAR10", 0.4914), ("CIFAR100", 0.5071)])
+def test_cifar_is_known_without_its_files(tmp_path, name, red):
+    source = Torchvision(name, root=str(tmp_path))
+    assert (source.spec().channels, source.spec().size) == (3, 32)
+    assert source.spec().mean[0] == red
+    assert source.at(64).spec().size == 64
+
+
 class Pictures:
     """A data set without arrays, as EuroSAT and Food101 are."""
 

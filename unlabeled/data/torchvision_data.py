@@ -45,6 +45,11 @@ SETS: dict[str, dict[str, Options]] = {
     "EuroSAT": _WHOLE, "SEMEION": _WHOLE, "SUN397": _WHOLE, "Caltech101": _WHOLE,
     "Caltech256": _WHOLE,
 }  # fmt: skip
+SPECS = {
+    "CIFAR10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "CIFAR100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+}
+"""Mean and std of sets that papers train on, so that such a recipe builds without the files."""
 SIZE_SAMPLE = 64
 
 
@@ -103,6 +108,13 @@ class Torchvision(ImageSource):
             return tuple(" ".join(n) if isinstance(n, tuple) else str(n) for n in names)
         label = _labels(part)
         return None if label is None else tuple(str(n) for n in range(int(label.max()) + 1))
+
+    def spec(self) -> ImageSpec:
+        """Return channels, side and statistics: those of CIFAR need no files, others are read."""
+        if self.set_name not in SPECS:
+            return super().spec()
+        mean, std = SPECS[self.set_name]
+        return ImageSpec(channels=3, size=self.image_size or 32, mean=mean, std=std)
 
     def side(self, images: Tensor | list[Tensor]) -> int:
         """Return ``image_size``, the arrays' side, or what suits the images."""

@@ -55,7 +55,7 @@ class SampleGenerator:
         return self._key.device
 
     def _bits(self, shape: tuple[int, ...]) -> Tensor:
-        draws = max(1, torch.Size(shape).numel())
+        draws = torch.Size(shape).numel()
         slots = torch.arange(self._count, self._count + draws, device=self.device)
         self._count += draws
         bits = _mix(self._key[:, None] + (slots + 1) * _GOLDEN)
