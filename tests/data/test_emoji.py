@@ -120,7 +120,7 @@ def test_facts_need_no_files(tmp_path, monkeypatch):
     source = Emoji(str(tmp_path / "given"))
     assert (source.size("train"), source.size("test"), len(source.classes)) == (1495, 375, 9)
     assert (source.spec().channels, source.spec().size) == (3, 32)
-    with pytest.raises(FileNotFoundError, match="given.*run: unlabeled data get emoji"):
+    with pytest.raises(FileNotFoundError, match=r"given.*run: unlabeled data get emoji"):
         source.split("train")
     for ask in (source.size, source.split):
         with pytest.raises(ValueError, match="no split 'val': it has train, test"):
@@ -159,7 +159,7 @@ def test_get_says_what_was_tried(folder, monkeypatch):
         return subprocess.CompletedProcess(args, 100, "", "E: Unable to locate\n")
 
     monkeypatch.setattr("unlabeled.data.debian.subprocess.run", refused)
-    with pytest.raises(OSError, match="emoji cannot be had: apt-get.*Unable to locate"):
+    with pytest.raises(OSError, match=r"emoji cannot be had: apt-get.*Unable to locate"):
         get()
 
 

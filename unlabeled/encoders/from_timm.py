@@ -54,7 +54,9 @@ class TimmEncoder(ImageEncoder):
         return self.net.forward_head(local, pre_logits=True)  # type: ignore[operator]
 
 
-def timm_encoder(spec: ImageSpec, *, name: str, stem: str = "auto") -> TimmEncoder:
+def timm_encoder(
+    spec: ImageSpec, *, name: str, stem: str = "auto", width: float = 1.0
+) -> TimmEncoder:
     """Build a timm model with random weights: see `init_weights` for others.
 
     Models of a fixed image size are built for ``spec.size``; those that can interpolate their
@@ -65,10 +67,11 @@ def timm_encoder(spec: ImageSpec, *, name: str, stem: str = "auto") -> TimmEncod
         name: timm's name, such as ``resnet50`` or ``vit_small_patch16_224``.
         stem: ``small`` (3x3, stride 1, no max-pool; ResNets), ``standard`` (as timm builds it),
             or ``auto``: small for ResNets on images under 64 px.
+        width: multiplies all channels of a ResNet, the stem's too.
 
     Raises:
-        ValueError: an unknown name, a stem that the model does not have, or an image size or a
-            form of features that does not work; each with the remedy.
+        ValueError: an unknown name, a width or a stem that the model does not have, or an image
+            size or a form of features that does not work; each with the remedy.
     """
     import timm
     from timm.models.resnet import ResNet
@@ -83,6 +86,11 @@ def timm_encoder(spec: ImageSpec, *, name: str, stem: str = "auto") -> TimmEncod
     config = timm.get_pretrained_cfg(name)
     if config is not None and config.fixed_input_size:
         arguments["img_size"] = spec.size
+    if width != 1:
+        if "stem_width" not in _known_arguments(name) or width <= 0:
+            raise ValueError(f"width={width} for {origin}: give a positive width to a ResNet, or 1")
+        arguments["stem_width"] = round(64 * width)
+        arguments["channels"] = tuple(round(count * width) for count in (64, 128, 256, 512))
     build = partial(timm.create_model, name, **arguments)
     try:
         if "dynamic_img_size" in _known_arguments(name):
