@@ -14,6 +14,7 @@ from unlabeled.data.source import ImageSpec
 from unlabeled.encoders.image import small_resnet
 from unlabeled.recipe import Recipe
 from unlabeled.registry import find_recipe, stems
+from unlabeled.trained import Trained
 
 BATCH = 16
 
@@ -28,12 +29,24 @@ def tiny(stem: str) -> Recipe:
     return replace(
         recipe,
         data=Digits() if spec.channels == 1 else ColoredDigits(),
+        method=untrained(recipe.method),
         encoder=narrow(recipe, widths=(8, 8, 16)),
         batch_size=BATCH,
         precision="32-true",
         epochs=1,
         steps=6,
     ).fitted()
+
+
+def untrained(method: Any) -> Any:
+    """The second stage without the first: its networks keep their random weights."""
+    if not isinstance(method, partial):
+        return method
+    options = {
+        name: None if isinstance(value, Trained) else value
+        for name, value in method.keywords.items()
+    }
+    return partial(method.func, **options)
 
 
 @dataclass(frozen=True, kw_only=True)
