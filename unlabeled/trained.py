@@ -45,11 +45,11 @@ class Trained:
         from unlabeled.pretraining import pretrain
 
         folder = self.folder
-        if not Run(folder).finished:
-            LOG.warning("training %s first, into %s", self.recipe, folder)
-            with torch.random.fork_rng():  # the run that asked goes on as if nothing had happened
+        with torch.random.fork_rng():  # the run that asked goes on as if nothing had happened
+            if not Run(folder).finished:
+                LOG.warning("training %s first, into %s", self.recipe, folder)
                 pretrain(self._recipe(), out=folder, logger=False)
-        return Run(folder).model().encoder.state_dict()
+            return Run(folder).model().encoder.state_dict()
 
     def _recipe(self) -> Any:
         from unlabeled.registry import find_recipe

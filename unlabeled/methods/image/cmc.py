@@ -114,7 +114,7 @@ def small() -> Recipe:
             CMC,
             samples=None,  # type: ignore[arg-type]
             contrast=SoftmaxContrast,
-            negatives=1024,
+            negatives=512,
             temperature=0.1,
         ),
         encoder=partial(
