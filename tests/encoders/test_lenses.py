@@ -10,7 +10,7 @@ from unlabeled.encoders.lenses import MIXTURES, Exposed, MixConv, RotationLens, 
 from unlabeled.ops.rotate import quarter_turns
 
 SPEC = ImageSpec(channels=1, size=28, mean=(0.5,), std=(0.5,))
-SMALL = partial(small_resnet, widths=(4, 4, 8))
+SMALL = partial(small_resnet, widths=(8, 8, 16))
 
 
 @pytest.fixture
@@ -96,8 +96,8 @@ def test_the_lens_turns_maps_back():
 )
 def test_reduced_images_come_back_at_the_size_of_the_map(size, scale, side):
     spec = ImageSpec(channels=1, size=size, mean=(0.5,), std=(0.5,))
-    host = partial(small_resnet, widths=(2, 2, 4, 4, 4)[: 3 if size == 28 else 4],
-                   blocks=(1,) * (3 if size == 28 else 4))  # fmt: skip
+    stages = 3 if size == 28 else 4
+    host = partial(small_resnet, widths=(8,) * stages, blocks=(1,) * stages)
     encoder = lens_encoder(spec, host=host, scales=(scale,)).eval()
     x = torch.randn(2, 1, side, side)
     assert encoder.maps(x).shape[2:] == encoder.maps(torch.randn(2, 1, size, size)).shape[2:]

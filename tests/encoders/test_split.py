@@ -10,7 +10,7 @@ from unlabeled.encoders.split import channel_split_encoder, color_split_encoder
 from unlabeled.ops.color import rgb_to_lab
 
 SPEC = ImageSpec(channels=3, size=16, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
-PART = partial(small_resnet, widths=(4, 4, 8))
+PART = partial(small_resnet, widths=(8, 8, 16))
 
 
 def images(count=3):
@@ -38,7 +38,7 @@ def test_features_are_the_parts_side_by_side(space):
     light, color = encoder.split(x)
     together = encoder(x)
     assert together.shape == (3, encoder.dim)
-    assert encoder.dim == encoder.local_dim == 16
+    assert encoder.dim == encoder.local_dim == 32
     expected = [part(view) for part, view in zip(encoder.parts, (light, color), strict=True)]
     torch.testing.assert_close(together, torch.cat(expected, 1))
     torch.testing.assert_close(encoder.maps(x).flatten(2).mT, encoder.local(x))
@@ -54,8 +54,8 @@ def test_gray_images_of_equal_lightness_differ_in_the_first_part_only():
     gray = pixels.mean(1, keepdim=True).expand(-1, 3, -1, -1)
     mean, std = torch.tensor(SPEC.mean)[:, None, None], torch.tensor(SPEC.std)[:, None, None]
     one, other = encoder((gray - mean) / std), encoder((gray * 0.5 - mean) / std)
-    assert (one[:, :8] - other[:, :8]).abs().max() > 1e-3
-    torch.testing.assert_close(one[:, 8:], other[:, 8:], rtol=0, atol=1e-4)
+    assert (one[:, :16] - other[:, :16]).abs().max() > 1e-3
+    torch.testing.assert_close(one[:, 16:], other[:, 16:], rtol=0, atol=1e-4)
 
 
 def test_sensors_are_split_as_they_come():
@@ -65,7 +65,7 @@ def test_sensors_are_split_as_they_come():
     color, depth = encoder.split(x)
     assert torch.equal(color, x[:, :3])
     assert torch.equal(depth, x[:, 3:])
-    assert encoder(x).shape == (2, 16)
+    assert encoder(x).shape == (2, 32)
 
 
 def test_what_cannot_be_split_is_refused():

@@ -15,7 +15,7 @@ from unlabeled.ops.color import lab_to_rgb, rgb_to_lab
 from unlabeled.schedule import Clock
 
 SPEC = ImageSpec(channels=3, size=16, mean=(0.5,) * 3, std=(0.5,) * 3)
-PART = partial(small_resnet, widths=(4, 4, 8))
+PART = partial(small_resnet, widths=(8, 8, 16))
 
 
 def build(contrast=SoftmaxContrast, *, groups=((0,), (1, 2)), negatives=7, samples=20, **options):
@@ -90,8 +90,8 @@ def test_color_does_not_reach_the_encoder_of_lightness():
     x = 0.4 * torch.rand(2, 3, 16, 16) - 0.2  # colors whose gray of equal lightness exists
     gray = lab_to_rgb(rgb_to_lab(x / 2 + 0.5) * torch.tensor([1.0, 0, 0])[:, None, None]) * 2 - 1
     one, other = (method.encoder(each) for each in (x, gray))
-    torch.testing.assert_close(one[:, :8], other[:, :8], rtol=0, atol=1e-4)
-    assert (one[:, 8:] - other[:, 8:]).abs().max() > 1e-3
+    torch.testing.assert_close(one[:, :16], other[:, :16], rtol=0, atol=1e-4)
+    assert (one[:, 16:] - other[:, 16:]).abs().max() > 1e-3
 
 
 def test_each_direction_estimates_its_own_constant():

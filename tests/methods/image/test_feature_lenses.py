@@ -15,7 +15,7 @@ SPEC = ImageSpec(channels=1, size=16, mean=(0.5,), std=(0.5,))
 
 @pytest.fixture
 def method():
-    encoder = lens_encoder(SPEC, host=partial(small_resnet, widths=(4, 4, 8)), scales=(0.5,))
+    encoder = lens_encoder(SPEC, host=partial(small_resnet, widths=(8, 8, 16)), scales=(0.5,))
     return FeatureLenses(encoder, host=None, base_k=3.0)
 
 
@@ -99,7 +99,7 @@ def test_every_lens_gets_its_share_of_every_batch(method):
 
 def test_the_host_starts_from_what_is_named(tmp_path, method):
     torch.save(method.encoder.host.state_dict(), tmp_path / "host.pt")
-    encoder = lens_encoder(SPEC, host=partial(small_resnet, widths=(4, 4, 8)), scales=())
+    encoder = lens_encoder(SPEC, host=partial(small_resnet, widths=(8, 8, 16)), scales=())
     other = FeatureLenses(encoder, host=str(tmp_path / "host.pt"))
     for name, value in method.encoder.host.state_dict().items():
         assert torch.equal(other.encoder.host.state_dict()[name], value), name
