@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 from difflib import get_close_matches
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -89,7 +90,6 @@ def timm_encoder(
     if width != 1:
         if "stem_width" not in _known_arguments(name) or width <= 0:
             raise ValueError(f"width={width} for {origin}: give a positive width to a ResNet, or 1")
-        arguments["stem_width"] = round(64 * width)
         arguments["channels"] = tuple(round(count * width) for count in (64, 128, 256, 512))
     build = partial(timm.create_model, name, **arguments)
     try:
@@ -104,7 +104,7 @@ def timm_encoder(
             "timm/resnet50 or timm/vit_small_patch16_224"
         )
     net = build(**flexible)
-    steps: tuple[str, ...] = ()
+    steps: tuple[str, ...] = () if width == 1 else _scale_stem(net, round(64 * width))
     small = small_stem(stem, size=spec.size, has_stem=isinstance(net, ResNet), origin=origin)
     if small:
         steps = _make_stem_small(net)
@@ -128,6 +128,25 @@ def _known_arguments(name: str) -> set[str]:
         if issubclass(parent, nn.Module)
         for argument in inspect.signature(parent.__init__).parameters
     }
+
+
+def _scale_stem(net: Any, channels: int) -> tuple[str, ...]:
+    """Give a plain stem other channels, in place, as timm's arguments cannot; the lines for it."""
+    if isinstance(net.conv1, nn.Sequential):
+        raise ValueError("width is for ResNets with a plain stem: use resnet18 or resnet50")
+    paths = {"conv1": (net.conv1.in_channels, channels)}
+    for path in ("layer1.0.conv1", "layer1.0.downsample.0"):
+        if path != "layer1.0.downsample.0" or net.layer1[0].downsample is not None:
+            paths[path] = (channels, net.get_submodule(path).out_channels)
+    lines = [f"model.bn1 = torch.nn.BatchNorm2d({channels})"]
+    net.bn1 = type(net.bn1)(channels)
+    for path, (inputs, outputs) in paths.items():
+        old = net.get_submodule(path)
+        new = nn.Conv2d(inputs, outputs, old.kernel_size, old.stride, old.padding, bias=False)
+        nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
+        net.set_submodule(path, new)
+        lines.append(conv_text(re.sub(r"\.(\d+)", r"[\1]", path), new))
+    return tuple(lines)
 
 
 def _make_stem_small(net: Any) -> tuple[str, ...]:
