@@ -7,6 +7,7 @@ import torch
 
 from unlabeled.data.digits import Digits
 from unlabeled.encoders.image import small_resnet
+from unlabeled.method import Method
 from unlabeled.methods.image.simclr import SimCLR
 from unlabeled.recipe import PLAIN_1D, Optim, Recipe, describe, fingerprint, override, rebuild
 from unlabeled.schedule import Clock, constant, cosine
@@ -81,3 +82,20 @@ def test_a_lambda_has_no_text():
 def test_positional_arguments_are_refused():
     with pytest.raises(TypeError, match="by name"):
         describe(partial(cosine, 0.3))
+
+
+def test_a_method_that_asks_for_the_number_of_samples_gets_the_datas():
+    asked = replace(recipe(), method=partial(Counting, samples=None))
+    assert asked.build().samples == 1347
+    assert asked.fitted().method.keywords == {"samples": 1347}
+    assert asked.method.keywords == {"samples": None}
+    assert replace(recipe(), method=partial(Counting, samples=5)).build().samples == 5
+
+
+class Counting(Method):
+    def __init__(self, encoder, *, samples):
+        super().__init__(encoder)
+        self.samples = samples
+
+    def loss(self, batch):
+        return {}

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any
 
+import torch
+
 from unlabeled.data.digits import Digits
+from unlabeled.data.images import ArraySamples, ImageSource
 from unlabeled.data.source import ImageSpec
 from unlabeled.encoders.image import small_resnet
 from unlabeled.recipe import Recipe
 from unlabeled.registry import find_recipe, stems
+from unlabeled.trained import Trained
 
 BATCH = 16
 
@@ -19,11 +23,13 @@ BATCH = 16
 def tiny(stem: str) -> Recipe:
     """small() with digits of 16 px, a narrow encoder and float32, ready to build."""
     recipe = find_recipe(f"{stem}:small")
-    if not isinstance(recipe.data.spec(), ImageSpec):
+    spec = recipe.data.spec()
+    if not isinstance(spec, ImageSpec):
         raise ValueError(f"{stem}: say here what its modality's tiny data is")
     return replace(
         recipe,
-        data=Digits(),
+        data=Digits() if spec.channels == 1 else ColoredDigits(),
+        method=untrained(recipe.method),
         encoder=narrow(recipe, widths=(8, 8, 16)),
         batch_size=BATCH,
         precision="32-true",
@@ -32,11 +38,52 @@ def tiny(stem: str) -> Recipe:
     ).fitted()
 
 
+def untrained(method: Any) -> Any:
+    """The second stage without the first: its networks keep their random weights."""
+    if not isinstance(method, partial):
+        return method
+    options = {
+        name: None if isinstance(value, Trained) else value
+        for name, value in method.keywords.items()
+    }
+    return partial(method.func, **options)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColoredDigits(ImageSource):
+    """Digits on paper of one of six colors, for recipes of colored data."""
+
+    image_size: int = 16
+
+    @property
+    def name(self) -> str:
+        return "colored-digits"
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return Digits().classes
+
+    def split(self, name: str) -> ArraySamples:
+        gray = Digits(image_size=self.image_size).split(name)
+        colors = torch.tensor([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [0, 1, 1], [1, 0, 1]])
+        paper = colors[torch.arange(len(gray)) * 7 % 6][:, :, None, None] * 0.8 + 0.2
+        images = (paper * (255 - gray.images.float() * 0.9)).round().byte()
+        return ArraySamples(images, label=gray.label)
+
+
 def narrow(recipe: Recipe, *, widths: tuple[int, ...]) -> Any:
     """The small encoder with other widths; a recipe with an encoder of its own kind keeps it."""
-    if isinstance(recipe.encoder, partial) and recipe.encoder.func is small_resnet:
-        return partial(small_resnet, **{**recipe.encoder.keywords, "widths": widths})
-    return recipe.encoder
+    return _narrow(recipe.encoder, widths)
+
+
+def _narrow(builder: Any, widths: tuple[int, ...]) -> Any:
+    if not isinstance(builder, partial):
+        return builder
+    if builder.func is small_resnet:
+        return partial(small_resnet, **{**builder.keywords, "widths": widths})
+    # an encoder that is made of others: narrow those
+    inner = {name: _narrow(value, widths) for name, value in builder.keywords.items()}
+    return partial(builder.func, **inner)
 
 
 __all__ = ["BATCH", "narrow", "stems", "tiny"]

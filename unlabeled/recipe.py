@@ -87,13 +87,23 @@ class Recipe:
     seed: int = 0
 
     def fitted(self) -> Recipe:
-        """The recipe with its views fitted to the data's facts, and the data to the views' size."""
+        """The recipe with its views fitted to the data's facts, and the data to the views' size.
+
+        A method whose ``samples`` is None gets the number of training samples.
+        """
         views = self.views.fit(self.data.spec())
-        return replace(self, views=views, data=self.data.fit(views.spec))
+        method = self._counted()
+        return replace(self, views=views, data=self.data.fit(views.spec), method=method)
 
     def build(self) -> Method:
         """Build the method with its encoder; under ``torch.device("meta")`` this costs nothing."""
-        return self.method(self.encoder(self.views.fit(self.data.spec()).spec))
+        return self._counted()(self.encoder(self.views.fit(self.data.spec()).spec))
+
+    def _counted(self) -> Callable[[Encoder], Method]:
+        method = self.method
+        if isinstance(method, partial) and method.keywords.get("samples", 0) is None:
+            return partial(method.func, **{**method.keywords, "samples": self.data.size("train")})
+        return method
 
 
 @dataclass(frozen=True, kw_only=True)

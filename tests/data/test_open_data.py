@@ -9,6 +9,7 @@ from PIL import Image
 from unlabeled.data import get, known, open_data
 from unlabeled.data.arrays import ArrayFile
 from unlabeled.data.digits import Digits
+from unlabeled.data.emoji import Emoji
 from unlabeled.data.fashion_mnist import FashionMnist
 from unlabeled.data.folder import ImageFolder
 from unlabeled.data.paths import PathList
@@ -21,6 +22,7 @@ def test_each_text_opens_its_source(tmp_path):
     for name in ("a.txt", "a.csv", "a.tsv"):
         (tmp_path / name).write_text("x.png")
     assert open_data("fashion-mnist", root="/data") == FashionMnist("/data")
+    assert open_data("emoji", root="/data") == Emoji("/data")
     assert open_data("digits") == Digits()
     assert open_data("imagenet") == ImageNet()
     assert open_data("torchvision/CIFAR10", root="x") == Torchvision("CIFAR10", root="x")
@@ -36,7 +38,7 @@ def test_each_text_opens_its_source(tmp_path):
     ("text", "kind", "words"),
     [
         ("fashon-mnist", ValueError, "'fashon-mnist'. Did you mean fashion-mnist.*a folder of"),
-        ("zzz", ValueError, "no data set or file 'zzz'. Give fashion-mnist, digits"),
+        ("zzz", ValueError, "no data set or file 'zzz'. Give fashion-mnist, emoji, digits"),
         ("gone/photos", FileNotFoundError, "gone/photos does not exist. Give"),
         ("gone.npy", FileNotFoundError, "gone.npy does not exist"),
         ("torchvision/nope", ValueError, "no data set torchvision/nope"),
@@ -59,12 +61,14 @@ def test_known_sets_say_where_they_are_or_how_to_get_them(tmp_path, monkeypatch)
     monkeypatch.setenv("UNLABELED_DATA", str(tmp_path))
     monkeypatch.setattr("unlabeled.data.fashion_mnist.DEBIAN_FOLDER", tmp_path / "none")
     rows = {row.name: row for row in known()}
-    assert list(rows) == ["fashion-mnist", "digits", "imagenet"]
+    assert list(rows) == ["fashion-mnist", "emoji", "digits", "imagenet"]
     assert rows["fashion-mnist"].found is None
     assert rows["fashion-mnist"].remedy == "run: unlabeled data get fashion-mnist"
     assert rows["digits"].found == get("digits") == "scikit-learn"
 
 
 def test_only_some_sets_can_be_fetched():
-    with pytest.raises(ValueError, match=r"'imagenet' cannot be fetched.*Give fashion-mnist or"):
+    with pytest.raises(
+        ValueError, match=r"'imagenet' cannot be fetched.*Give fashion-mnist, emoji or"
+    ):
         get("imagenet")

@@ -98,3 +98,15 @@ def test_dry_run_leaves_the_random_state_alone() -> None:
 def test_errors_name_the_remedy(name: str, size: int, stem: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         timm_encoder(spec(3, size), name=name, stem=stem)
+
+
+def test_width_multiplies_every_channel_of_a_resnet():
+    half, whole = (timm_encoder(spec(2, 64), name="resnet50", width=w) for w in (0.5, 1.0))
+    assert (half.dim, whole.dim) == (1024, 2048)
+    assert half.net.conv1.weight.shape == (32, 2, 7, 7)
+    for name, value in whole.net.named_parameters():
+        other = half.net.get_parameter(name)
+        assert [2 * s for s in other.shape[:1]] == list(value.shape[:1]), name
+    for name, width in (("vit_tiny_patch16_224", 0.5), ("resnet18", 0.0)):
+        with pytest.raises(ValueError, match=rf"width={width} for timm/{name}"):
+            timm_encoder(spec(3, 64), name=name, width=width)

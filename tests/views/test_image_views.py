@@ -11,7 +11,7 @@ from unlabeled.method import Batch
 from unlabeled.recipe import describe, rebuild
 from unlabeled.views import image
 from unlabeled.views.generator import SampleGenerator
-from unlabeled.views.image import Augment, Plain, TwoViews
+from unlabeled.views.image import Augment, OneView, Plain, TwoViews
 
 SPEC = ImageSpec(channels=3, size=16, mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3))
 
@@ -34,6 +34,18 @@ def test_two_views_return_a_new_batch() -> None:
     assert [flip.dtype for flip in result["flip"]] == [torch.bool] * 2
     for key in ("index", "label", "path"):
         assert result[key] is batch[key]  # type: ignore[literal-required]
+
+
+def test_one_view_is_the_first_of_two() -> None:
+    batch = raw()
+    one = OneView(Augment(size=12)).fit(SPEC)
+    two = TwoViews(Augment(size=12)).fit(SPEC)
+    assert one.spec == two.spec
+    result = one(batch, SampleGenerator(0, 0, batch["index"]))
+    expected = two(batch, SampleGenerator(0, 0, batch["index"]))
+    for key in ("views", "box", "flip"):
+        (found,) = result[key]  # type: ignore[literal-required]
+        assert torch.equal(found, expected[key][0])  # type: ignore[literal-required]
 
 
 def test_boxes_and_flips_reproduce_the_crop() -> None:

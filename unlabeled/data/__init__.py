@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
@@ -10,7 +11,7 @@ from unlabeled.data.source import DataSource
 
 __all__ = ["Known", "get", "known", "open_data"]
 
-NAMES = ("fashion-mnist", "digits", "imagenet")
+NAMES = ("fashion-mnist", "emoji", "digits", "imagenet")
 FORMS = (
     f"{', '.join(NAMES)}, torchvision/NAME (such as torchvision/CIFAR10), a folder of images, "
     "a .txt or .csv list of paths, a .npy or .npz file, tar shards (a folder of them, "
@@ -50,6 +51,10 @@ def open_data(
         from unlabeled.data.fashion_mnist import FashionMnist
 
         return FashionMnist(root)
+    if text == "emoji":
+        from unlabeled.data.emoji import Emoji
+
+        return Emoji(root)
     if text == "digits":
         from unlabeled.data.digits import Digits
 
@@ -113,14 +118,17 @@ def _missing(text: str) -> Exception:
 
 def known() -> list[Known]:
     """Return the data sets that have names, and whether each is on this machine."""
-    from unlabeled.data.fashion_mnist import REMEDY, find
+    from unlabeled.data import emoji, fashion_mnist
 
-    try:
-        fashion: str | None = str(find())
-    except FileNotFoundError:
-        fashion = None
+    fashion: str | None = None
+    drawings: str | None = None
+    with suppress(FileNotFoundError):
+        fashion = str(fashion_mnist.find())
+    with suppress(FileNotFoundError):
+        drawings = str(emoji.find()[0].parent)
     return [
-        Known("fashion-mnist", fashion, REMEDY, 70_000),
+        Known("fashion-mnist", fashion, fashion_mnist.REMEDY, 70_000),
+        Known("emoji", drawings, emoji.REMEDY, 1870),
         Known("digits", "scikit-learn", "comes with scikit-learn", 1797),
         Known("imagenet", None, "get it at image-net.org, then give its folder as root", 1_331_167),
     ]
@@ -137,6 +145,10 @@ def get(name: str) -> str:
         from unlabeled.data import fashion_mnist
 
         return str(fashion_mnist.get())
+    if name == "emoji":
+        from unlabeled.data import emoji
+
+        return str(emoji.get())
     if name == "digits":
         return "scikit-learn"
     if name.startswith("torchvision/"):
@@ -145,4 +157,6 @@ def get(name: str) -> str:
         return str(torchvision_data.get(name.removeprefix("torchvision/")))
     near = get_close_matches(name, NAMES, n=1)
     hint = f" Did you mean {near[0]}?" if near else ""
-    raise ValueError(f"{name!r} cannot be fetched.{hint} Give fashion-mnist or torchvision/NAME")
+    raise ValueError(
+        f"{name!r} cannot be fetched.{hint} Give fashion-mnist, emoji or torchvision/NAME"
+    )

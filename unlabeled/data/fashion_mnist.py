@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from unlabeled.data.debian import unpack
 from unlabeled.data.images import ArraySamples, ImageSource, cache_folder, log, no_split
 from unlabeled.data.source import ImageSpec
 
@@ -187,28 +188,7 @@ def _keep(found: Path) -> Path:
 
 
 def _from_debian(work: Path) -> Path:
-    own = []  # apt's options
-    try:
-        _call(["apt-get", "download", DEBIAN_PACKAGE], work)
-    except RuntimeError:
-        # lists of our own: updating the system's would need root
-        for folder in ("lists/partial", "cache/archives/partial"):
-            (work / folder).mkdir(parents=True)
-        own = ["-o", f"Dir::State::lists={work / 'lists'}", "-o", f"Dir::Cache={work / 'cache'}"]
-        _call(["apt-get", *own, "update"], work)
-        _call(["apt-get", *own, "download", DEBIAN_PACKAGE], work)
-    package = next(work.glob("*.deb"))
-    _call(["dpkg", "-x", str(package), str(work / "unpacked")], work)
-    return work / "unpacked" / DEBIAN_FOLDER.relative_to("/")
-
-
-def _call(command: list[str], work: Path) -> None:
-    done = subprocess.run(
-        command, cwd=work, capture_output=True, text=True, timeout=600, check=False
-    )
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise RuntimeError(f"{' '.join(command)} failed: {last}")
+    return unpack([DEBIAN_PACKAGE], work) / DEBIAN_FOLDER.relative_to("/")
 
 
 def _from_torchvision(work: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 from difflib import get_close_matches
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -54,7 +55,9 @@ class TimmEncoder(ImageEncoder):
         return self.net.forward_head(local, pre_logits=True)  # type: ignore[operator]
 
 
-def timm_encoder(spec: ImageSpec, *, name: str, stem: str = "auto") -> TimmEncoder:
+def timm_encoder(
+    spec: ImageSpec, *, name: str, stem: str = "auto", width: float = 1.0
+) -> TimmEncoder:
     """Build a timm model with random weights: see `init_weights` for others.
 
     Models of a fixed image size are built for ``spec.size``; those that can interpolate their
@@ -65,10 +68,11 @@ def timm_encoder(spec: ImageSpec, *, name: str, stem: str = "auto") -> TimmEncod
         name: timm's name, such as ``resnet50`` or ``vit_small_patch16_224``.
         stem: ``small`` (3x3, stride 1, no max-pool; ResNets), ``standard`` (as timm builds it),
             or ``auto``: small for ResNets on images under 64 px.
+        width: multiplies all channels of a ResNet, the stem's too.
 
     Raises:
-        ValueError: an unknown name, a stem that the model does not have, or an image size or a
-            form of features that does not work; each with the remedy.
+        ValueError: an unknown name, a width or a stem that the model does not have, or an image
+            size or a form of features that does not work; each with the remedy.
     """
     import timm
     from timm.models.resnet import ResNet
@@ -83,6 +87,10 @@ def timm_encoder(spec: ImageSpec, *, name: str, stem: str = "auto") -> TimmEncod
     config = timm.get_pretrained_cfg(name)
     if config is not None and config.fixed_input_size:
         arguments["img_size"] = spec.size
+    if width != 1:
+        if "stem_width" not in _known_arguments(name) or width <= 0:
+            raise ValueError(f"width={width} for {origin}: give a positive width to a ResNet, or 1")
+        arguments["channels"] = tuple(round(count * width) for count in (64, 128, 256, 512))
     build = partial(timm.create_model, name, **arguments)
     try:
         if "dynamic_img_size" in _known_arguments(name):
@@ -96,7 +104,7 @@ def timm_encoder(spec: ImageSpec, *, name: str, stem: str = "auto") -> TimmEncod
             "timm/resnet50 or timm/vit_small_patch16_224"
         )
     net = build(**flexible)
-    steps: tuple[str, ...] = ()
+    steps: tuple[str, ...] = () if width == 1 else _scale_stem(net, round(64 * width))
     small = small_stem(stem, size=spec.size, has_stem=isinstance(net, ResNet), origin=origin)
     if small:
         steps = _make_stem_small(net)
@@ -120,6 +128,25 @@ def _known_arguments(name: str) -> set[str]:
         if issubclass(parent, nn.Module)
         for argument in inspect.signature(parent.__init__).parameters
     }
+
+
+def _scale_stem(net: Any, channels: int) -> tuple[str, ...]:
+    """Give a plain stem other channels, in place, as timm's arguments cannot; the lines for it."""
+    if isinstance(net.conv1, nn.Sequential):
+        raise ValueError("width is for ResNets with a plain stem: use resnet18 or resnet50")
+    paths = {"conv1": (net.conv1.in_channels, channels)}
+    for path in ("layer1.0.conv1", "layer1.0.downsample.0"):
+        if path != "layer1.0.downsample.0" or net.layer1[0].downsample is not None:
+            paths[path] = (channels, net.get_submodule(path).out_channels)
+    lines = [f"model.bn1 = torch.nn.BatchNorm2d({channels})"]
+    net.bn1 = type(net.bn1)(channels)
+    for path, (inputs, outputs) in paths.items():
+        old = net.get_submodule(path)
+        new = nn.Conv2d(inputs, outputs, old.kernel_size, old.stride, old.padding, bias=False)
+        nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
+        net.set_submodule(path, new)
+        lines.append(conv_text(re.sub(r"\.(\d+)", r"[\1]", path), new))
+    return tuple(lines)
 
 
 def _make_stem_small(net: Any) -> tuple[str, ...]:

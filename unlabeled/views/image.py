@@ -17,6 +17,7 @@ from unlabeled.views.resize import Images, crop_resize, sides
 
 __all__ = [
     "Augment",
+    "OneView",
     "Plain",
     "TwoViews",
     "barlow_augments",
@@ -35,6 +36,29 @@ def raw_images(batch: Batch) -> Images:
     if len(batch["views"]) != 1:
         raise ValueError(f"batch has {len(batch['views'])} views: give the raw batch, which has 1")
     return batch["views"][0]
+
+
+@dataclass(frozen=True)
+class OneView:
+    """One random view of each image, for methods whose positives do not come from a second one.
+
+    Args:
+        augment: T.
+        spec: what the encoder gets; set by `fit`.
+    """
+
+    augment: Augment
+    _: KW_ONLY
+    spec: ImageSpec | None = None
+
+    def fit(self, spec: ImageSpec) -> OneView:
+        """Return a copy whose size follows the spec where it is None."""
+        augment = self.augment.fit(spec)
+        return OneView(augment, spec=resized(spec, augment))
+
+    def __call__(self, batch: Batch, generator: SampleGenerator) -> Batch:
+        """Return a new batch with one view [B, C, S, S], its boxes and flips."""
+        return draw_views(batch, generator, (self.augment,), self.spec)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,58 @@
+"""Trained: the encoder that another recipe leaves behind, for papers in two stages."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+LOG = logging.getLogger("unlabeled")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """The weights of a run of ``recipe``, which is trained where it has not been yet.
+
+    Runs lie in ``trained/`` of our cache folder, each under its recipe's name and fingerprint, so
+    that all recipes and seeds that name the same one share it.
+
+    Args:
+        recipe: ``stem:preset``.
+        encoder: builder that takes the place of the recipe's; None keeps it.
+        seed: of that run.
+    """
+
+    recipe: str
+    encoder: Any = None
+    seed: int = 0
+
+    @property
+    def folder(self) -> Path:
+        """Where the run lies."""
+        from unlabeled.data.images import cache_folder
+        from unlabeled.recipe import fingerprint
+
+        name = f"{self.recipe.replace(':', '-')}-{fingerprint(self._recipe())}"
+        return cache_folder("trained") / name
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return the encoder's state; trains first where there is no finished run."""
+        from unlabeled.artifacts import Run
+        from unlabeled.pretraining import pretrain
+
+        folder = self.folder
+        with torch.random.fork_rng():  # the run that asked goes on as if nothing had happened
+            if not Run(folder).finished:
+                LOG.warning("training %s first, into %s", self.recipe, folder)
+                pretrain(self._recipe(), out=folder, logger=False)
+            return Run(folder).model().encoder.state_dict()
+
+    def _recipe(self) -> Any:
+        from unlabeled.registry import find_recipe
+
+        recipe = replace(find_recipe(self.recipe), seed=self.seed)
+        return recipe if self.encoder is None else replace(recipe, encoder=self.encoder)
