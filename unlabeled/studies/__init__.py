@@ -1,0 +1,1 @@
+"""Papers that compare rather than train: recipes x evaluators -> a table."""
