@@ -128,7 +128,7 @@ def small() -> Recipe:
             weight_decay=constant(0.02),
             rules=(PLAIN_1D,),
         ),
-        epochs=80,
+        epochs=40,
         batch_size=128,
         precision="auto",
     )
