@@ -50,7 +50,7 @@ SCRIPTS = {
     "first_batch": Script(PEERS, 60, ("50000",), ("500",)),
     "views": Script(SPT, 120),
     "decode": Script(PEERS, 60, (), ()),
-    "losses": Script(SPT, 150),
+    "losses": Script(SPT, 240),
     "ema": Script(PEERS, 45),
     "step": Script(PEERS, 200),
     "knn": Script(PEERS, 150),
