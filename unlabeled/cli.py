@@ -25,7 +25,7 @@ app = typer.Typer(
     "UNLABELED_DEBUG=1 shows the trace of an error.",
 )
 data_app = typer.Typer(
-    help="Data sets: list, get, info, shard, index.",
+    help="Data sets: list, get, info, pack, verify, shard, index.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
@@ -348,15 +348,19 @@ def embed(
     data: Data,
     out: Annotated[Path, typer.Option(help="x.npy, x.csv or x.parquet.")],
     split: Annotated[str, typer.Option(help="Which split of the data.")] = "all",
+    precision: Annotated[
+        str, typer.Option(help="32-true, bf16-mixed, 16-mixed, or auto: bf16 where it is faster.")
+    ] = "32-true",
     overwrite: Annotated[bool, typer.Option(help="Replace the file.")] = False,
     as_json: Json = False,
 ) -> None:
     """Turn every sample into a vector, with its path and label where there are some."""
     from unlabeled.artifacts import load
-    from unlabeled.console import show_log
+    from unlabeled.console import counted, show_log
     from unlabeled.data import open_data
     from unlabeled.features import embed as compute
     from unlabeled.features import write_features
+    from unlabeled.plan import resolve_precision
 
     console = _consoles(as_json)
     show_log(console)
@@ -366,9 +370,16 @@ def embed(
         raise ValueError(f"{out} exists: choose another --out, or --overwrite")
     source = open_data(data)
     encoder = load(model, data=source).encoder
-    features = compute(encoder, source, split=split)
+    precision = resolve_precision(precision)
+    with counted(console, "samples") as progress:
+        features = compute(encoder, source, split=split, precision=precision, progress=progress)
     write_features(features, out)
-    facts = {"out": str(out), "samples": len(features.x), "dim": features.x.shape[1]}
+    facts = {
+        "out": str(out),
+        "samples": len(features.x),
+        "dim": features.x.shape[1],
+        "precision": precision,
+    }
     if as_json:
         _out(facts)
     else:
@@ -536,6 +547,76 @@ def data_info(
         return
     for key, value in facts.items():
         console.print(f"{key:>9}  {value}", soft_wrap=True, highlight=False)
+
+
+@data_app.command("pack", epilog="`unlabeled data pack photos/ --size 256 --out photos-256`")
+def data_pack(
+    folder: Annotated[str, typer.Argument(help="A folder of images, or a .txt/.csv list.")],
+    out: Annotated[Path, typer.Option(help="The pack, a folder; continued if unfinished.")],
+    size: Annotated[int, typer.Option(help="Shorter side in pixels; never enlarged.")] = 256,
+    channels: Annotated[int | None, typer.Option(help="1, 3, ...; found in the files.")] = None,
+    eight_bit: Annotated[bool, typer.Option(help="Round 16-bit and float images.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace the pack in --out.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Decode images once into a file that is read without decoding; use it as --data."""
+    from unlabeled.console import counted, show_log
+    from unlabeled.data import open_data
+    from unlabeled.data.folder import ImageFolder
+    from unlabeled.data.packed import open_pack
+    from unlabeled.data.packing import pack
+    from unlabeled.data.paths import PathList
+
+    console = _consoles(as_json)
+    show_log(console)
+    source = open_data(folder, channels=channels)
+    if not isinstance(source, ImageFolder | PathList):
+        raise ValueError(f"{folder} lies in memory already: pack a folder or a list of files")
+    with counted(console, "files") as progress:
+        pack(source, out, size=size, eight_bit=eight_bit, overwrite=overwrite, progress=progress)
+    packed = open_pack(str(out))
+    facts = {
+        "out": str(out),
+        "images": len(packed.rows),
+        "bytes": len(packed.pixels),
+        "unreadable": packed.facts["unreadable"],
+        "splits": {name: len(samples) for name, samples in packed.splits.items()},
+        "classes": packed.facts["classes"],
+    }
+    if as_json:
+        _out(facts)
+    else:
+        console.print(
+            f"{facts['images']:,} images, {len(packed.pixels) / 1e9:,.2f} GB, "
+            f"{len(packed.facts['unreadable'])} files left out: {out}",
+            soft_wrap=True,
+        )
+
+
+@data_app.command("verify", epilog="`unlabeled data verify photos-256`")
+def data_verify(
+    pack: Annotated[Path, typer.Argument(help="What `unlabeled data pack` made.")],
+    as_json: Json = False,
+) -> None:
+    """Read every byte of a pack; name the images that are not what was packed."""
+    from unlabeled.console import counted
+    from unlabeled.data.packed import verify
+
+    console = _consoles(as_json)
+    with counted(console, "images") as progress:
+        facts = verify(str(pack), progress=progress)
+    damaged = facts["damaged"]
+    assert isinstance(damaged, list)
+    if as_json:
+        _out(facts)
+    elif not damaged:
+        console.print(f"{facts['images']:,} images, {facts['bytes']:,} bytes: all as packed")
+    if damaged:
+        raise ValueError(
+            f"{pack}: {len(damaged)} of {facts['images']:,} images are damaged: "
+            f"{', '.join(damaged[:20])}{' ...' if len(damaged) > 20 else ''}: pack again with "
+            "--overwrite"
+        )
 
 
 def _test_size(source: Any) -> int | None:

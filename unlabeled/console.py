@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -130,6 +132,31 @@ class LiveProgress(Callback):
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+
+@contextmanager
+def counted(console: Console, unit: str) -> Iterator[Callable[[int, int], None]]:
+    """Give a function of (done, all) that draws a bar, or off a terminal a line now and then."""
+    shown = time.monotonic()
+    bar = Progress(
+        BarColumn(),
+        TextColumn("{task.completed:,.0f}/{task.total:,.0f} " + unit),
+        TimeRemainingColumn(),
+        console=console,
+        refresh_per_second=4,
+        disable=not console.is_terminal,
+    )
+    task = bar.add_task("", total=0)
+
+    def update(done: int, total: int) -> None:
+        nonlocal shown
+        bar.update(task, total=total, completed=done)
+        if not console.is_terminal and time.monotonic() - shown > LiveProgress.plain_seconds:
+            shown = time.monotonic()
+            console.print(f"  {done:,}/{total:,} {unit}", highlight=False)
+
+    with bar:
+        yield update
 
 
 class _ConsoleLog(logging.Handler):

@@ -244,7 +244,7 @@ def batches(
     data: DataSource, split: str, spec: Any, *, batch_size: int
 ) -> Iterator[tuple[Tensor, Any]]:
     """Yield (prepared input, raw batch) over a split in order, read ahead by a thread."""
-    data = data.fit(spec)
+    data = data.plain(spec)
     samples, prepare = data.split(split), data.prepare(spec)
     count = len(samples)
     places = [list(range(at, min(at + batch_size, count))) for at in range(0, count, batch_size)]
@@ -332,7 +332,7 @@ def _cache_files(
         weights.update(f"{name} {whole.dtype} {tuple(whole.shape)}".encode())
         weights.update(whole.reshape(-1).view(torch.uint8).numpy().data)
     facts = (
-        f"v1 {weights.hexdigest()} {spec!r} {data.name} {data!r} {data.size(split)} {split} "
+        f"v2 {weights.hexdigest()} {spec!r} {data.name} {data!r} {data.size(split)} {split} "
         f"{precision}"
     )
     keys = {name: hashlib.sha256(f"{facts} {name}".encode()).hexdigest() for name in readouts}

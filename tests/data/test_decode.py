@@ -222,3 +222,99 @@ def test_reasons_are_plain(tmp_path, monkeypatch):
     Image.new("1", (400, 400)).save(tmp_path / "bomb.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     assert why(tmp_path / "bomb.png") == "more than 2,000 pixels"
+
+
+# JPEG by libjpeg-turbo itself -------------------------------------------------------------------
+
+
+def photo(path, mode="RGB", size=(90, 60), **options):
+    coarse = RANDOM.integers(0, 256, (7, 9, 3), dtype=np.uint8)
+    Image.fromarray(coarse).resize(size).convert(mode).save(path, "JPEG", **options)
+    return str(path)
+
+
+def both(path, target, monkeypatch):
+    """Pixels, or the reason there are none, with simplejpeg and with Pillow alone."""
+    found = []
+    for codec in (decode._simplejpeg(), None):
+        with monkeypatch.context() as patch:
+            patch.setattr(decode, "_simplejpeg", lambda codec=codec: codec)
+            try:
+                found.append(read_image(path, target))
+            except decode.UNREADABLE as error:
+                found.append(reason(error, path))
+    return found
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+def test_jpegs_have_the_pixels_that_pillow_gives(tmp_path, monkeypatch, mode, subsampling):
+    assert decode._simplejpeg() is not None
+    for size in ((91, 61), (64, 64), (1, 1), (3, 40), (500, 20)):
+        path = photo(tmp_path / "a.jpg", mode, size, quality=80, subsampling=subsampling)
+        for side in (None, 1, 5, 16, 31, 32, 60):
+            for channels in (1, 3, 4):
+                ours, pillow = both(path, Target(channels=channels, side=side), monkeypatch)
+                assert torch.equal(ours, pillow), (size, side, channels)
+
+
+def test_plain_jpegs_are_not_decoded_by_pillow_and_others_are(tmp_path, monkeypatch):
+    from PIL import ImageFile
+
+    plain, cmyk = photo(tmp_path / "a.jpg"), photo(tmp_path / "b.jpg", "CMYK")
+
+    def refuse(self):
+        raise OSError("Pillow decodes")
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", refuse)
+    assert read_image(plain, Target(channels=3, side=20)).shape == (3, 20, 30)
+    with pytest.raises(OSError, match="Pillow decodes"):
+        read_image(cmyk, RGB)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_of_a_jpeg_is_applied(tmp_path, monkeypatch, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = photo(tmp_path / "a.jpg", exif=exif)
+    ours, pillow = both(path, Target(channels=3, side=20), monkeypatch)
+    assert ours.shape == ((3, 20, 30) if orientation < 5 else (3, 30, 20))
+    assert torch.equal(ours, pillow)
+
+
+def test_damaged_jpegs_are_judged_as_by_pillow(tmp_path, monkeypatch):
+    """Cut, flipped and shortened files: truncation is an error, whatever else is the same."""
+    whole = (tmp_path / "whole.jpg", tmp_path / "cut.jpg")
+    photo(whole[0], size=(160, 120), quality=90)
+    content, errors = whole[0].read_bytes(), 0
+    for trial in range(60):
+        data = bytearray(content)
+        at = int(RANDOM.integers(200, len(data) - 50))
+        if trial % 3 == 0:
+            data = data[:at]
+        elif trial % 3 == 1:
+            data[at] ^= 1 << trial % 8
+        else:
+            del data[at : at + 20]
+        whole[1].write_bytes(bytes(data))
+        ours, pillow = both(str(whole[1]), Target(channels=3, side=60), monkeypatch)
+        assert type(ours) is type(pillow)
+        assert ours == pillow if isinstance(ours, str) else torch.equal(ours, pillow)
+        if trial % 3 == 0:
+            assert isinstance(ours, str)
+            assert "truncated" in ours.lower()
+        errors += isinstance(ours, str)
+    assert errors >= 20
+
+
+@pytest.mark.parametrize("size", [(500, 375), (41, 300), (2000, 30)])
+def test_rgb_is_resized_as_by_pillow_but_for_rounding(tmp_path, size):
+    image = Image.fromarray(RANDOM.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
+    top, left, height, width = middle(size[1], size[0])
+    part = image.crop((left, top, left + width, top + height))
+    shape = shrunk(height, width, 24)
+    expected = np.asarray(part.resize(shape[::-1], Image.Resampling.BILINEAR)).astype(int)
+    found = read_image(saved(tmp_path, image, "a.png"), Target(channels=3, side=24))
+    difference = np.abs(found.permute(1, 2, 0).numpy() - expected)
+    assert difference.max() <= 2
+    assert difference.mean() < 0.3  # of noise; of photographs 0.001

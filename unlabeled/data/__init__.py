@@ -14,7 +14,7 @@ __all__ = ["Known", "get", "known", "open_data"]
 NAMES = ("fashion-mnist", "emoji", "digits", "imagenet")
 FORMS = (
     f"{', '.join(NAMES)}, torchvision/NAME (such as torchvision/CIFAR10), a folder of images, "
-    "a .txt or .csv list of paths, a .npy or .npz file, tar shards (a folder of them, "
+    "a .txt or .csv list of paths, a .npy or .npz file, a pack, tar shards (a folder of them, "
     "train-{000..099}.tar, an http(s) URL, a .txt of these), hf:PATH or hf:NAME[:CONFIG]"
 )
 
@@ -80,6 +80,16 @@ def open_data(
 
 def _open_path(text: str, *, channels: int | None, image_size: int | None) -> DataSource:
     path = Path(text).expanduser()
+    if (path / "pack.json").is_file():
+        from unlabeled.data.packed import PackedImages, open_pack
+
+        packed = PackedImages(str(path), image_size=image_size)
+        found = open_pack(str(path)).channels
+        if channels not in (None, found):
+            raise ValueError(f"{text} has {found} channels, not {channels}: pack it again with it")
+        return packed
+    if (path / "unfinished.json").is_file():
+        raise ValueError(f"{text} is an unfinished pack: repeat its `unlabeled data pack` command")
     if path.is_dir():
         from unlabeled.data.folder import ImageFolder
         from unlabeled.data.shardlist import is_shard_folder

@@ -1,7 +1,7 @@
 """Image files to tensors: any mode, depth and number of bands, at no more than the wanted size.
 
-All in NumPy and Pillow, which stay in the thread that calls them: PyTorch would start threads of
-its own in each.
+Everything here stays in the thread that calls it: NumPy, Pillow, libjpeg-turbo (simplejpeg), and
+of PyTorch only the resizing of RGB bytes, which alone there starts no threads of its own.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import os
 import struct
 import zlib
 from dataclasses import dataclass
+from functools import lru_cache
+from importlib import import_module
 from importlib.util import find_spec
 from io import BytesIO
 from typing import Any, Literal, NamedTuple
@@ -20,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 SUFFIXES = frozenset(
     (
@@ -27,6 +30,7 @@ SUFFIXES = frozenset(
         *(".ppm", ".pgm", ".pbm", ".pnm", ".npy"),
     )
 )
+JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
 TIFF_SUFFIXES = (".tif", ".tiff")
 LONGEST = 8
 """Longer side over shorter side at most; of longer images only the center part is used."""
@@ -109,6 +113,10 @@ def read_image(file: File, target: Target) -> Tensor:
     suffix = _suffix(file)
     if suffix == ".npy":
         return _tensor(_from_array(np.load(_stream(file), allow_pickle=False), target))
+    if suffix in JPEG_SUFFIXES:
+        content = _content(file)
+        with Image.open(BytesIO(content)) as image:
+            return from_pil(image, target, content=content)
     try:
         with Image.open(_stream(file)) as image:
             if not (suffix in TIFF_SUFFIXES and _many_bands(image)):
@@ -127,35 +135,96 @@ def _stream(file: File) -> str | BytesIO:
     return file if isinstance(file, str) else BytesIO(file.content)
 
 
+def _content(file: File) -> bytes:
+    if not isinstance(file, str):
+        return file.content
+    with open(file, "rb") as opened:
+        return opened.read()
+
+
 def _length(file: File) -> int:
     return os.path.getsize(file) if isinstance(file, str) else len(file.content)
 
 
-def from_pil(image: Image.Image, target: Target) -> Tensor:
-    """Bring an open Pillow image to [C, H, W] of the target's form."""
+def from_pil(image: Image.Image, target: Target, *, content: bytes = b"") -> Tensor:
+    """Bring an open Pillow image to [C, H, W] of the target's form.
+
+    ``content``: the file's bytes, of which a plain JPEG is decoded by libjpeg-turbo itself, to the
+    same pixels that Pillow makes of it.
+    """
     turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
     if _kind(image.mode) != "byte":
         return _tensor(_from_array(np.asarray(image), target), turn)
     if target.side is not None:  # JPEG only: decode at 1/2, 1/4 or 1/8
         image.draft("L" if target.channels == 1 else "RGB", (target.side, target.side))
-    if image.mode in ("P", "PA"):
-        alpha = image.mode == "PA" or "transparency" in image.info
-        image = image.convert("RGBA" if alpha else "RGB")
-    elif image.mode == "1":
-        image = image.convert("L")
-    elif image.mode in ("L", "RGB") and "transparency" in image.info:  # one color is see-through
-        image = image.convert("RGBA")
+    plain = _plain_jpeg(content, image) if content else None
+    if plain is not None and plain.shape[2] == 1:
+        image = Image.fromarray(plain[..., 0])
+    elif plain is None:
+        if image.mode in ("P", "PA"):
+            alpha = image.mode == "PA" or "transparency" in image.info
+            image = image.convert("RGBA" if alpha else "RGB")
+        elif image.mode == "1":
+            image = image.convert("L")
+        elif image.mode in ("L", "RGB") and "transparency" in image.info:  # one color: see-through
+            image = image.convert("RGBA")
     top, left, height, width = middle(image.height, image.width)
-    box = (left, top, left + width, top + height)
     size = shrunk(height, width, target.side)
-    if size != (height, width):
-        bilinear = Image.Resampling.BILINEAR
-        image = image.resize(size[::-1], bilinear, box=box, reducing_gap=2.0)
-    elif size != (image.height, image.width):
-        image = image.crop(box)
-    pixels = np.asarray(_in_mode(image, target.channels))
+    if image.mode == "RGB":
+        pixels = np.array(image) if plain is None else plain
+        pixels = pixels[top : top + height, left : left + width]
+        if size != (height, width):
+            pixels = _resized(pixels, size)
+        if target.channels != 3:
+            pixels = np.asarray(_in_mode(Image.fromarray(pixels), target.channels))
+    else:
+        box = (left, top, left + width, top + height)
+        if size != (height, width):
+            bilinear = Image.Resampling.BILINEAR
+            image = image.resize(size[::-1], bilinear, box=box, reducing_gap=2.0)
+        elif size != (image.height, image.width):
+            image = image.crop(box)
+        pixels = np.asarray(_in_mode(image, target.channels))
     pixels = pixels.reshape(*pixels.shape[:2], -1).transpose(2, 0, 1)
     return _tensor(pixels / np.float32(255) if target.deep else pixels, turn)
+
+
+@lru_cache(maxsize=1)
+def _simplejpeg() -> Any:
+    """Return the module, or None where it is not installed."""
+    return import_module("simplejpeg") if find_spec("simplejpeg") is not None else None
+
+
+def _plain_jpeg(content: bytes, image: Image.Image) -> NDArray[Any] | None:
+    """Return [H, W, C] of a JPEG at the size and mode that ``image`` was drafted to.
+
+    None for what Pillow does better, or has to judge: other modes, and every file of which
+    libjpeg-turbo has something to say, truncated ones above all.
+    """
+    codec = _simplejpeg()
+    if codec is None or image.format not in ("JPEG", "MPO") or image.mode not in ("L", "RGB"):
+        return None
+    try:
+        pixels: NDArray[Any] = codec.decode_jpeg(
+            content,
+            "GRAY" if image.mode == "L" else "RGB",
+            min_height=image.height,
+            min_width=image.width,
+            min_factor=1,
+        )
+    except ValueError:  # warnings too, as it is strict
+        return None
+    return pixels if pixels.shape[:2] == (image.height, image.width) else None
+
+
+def _resized(pixels: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+    """Resize RGB bytes [H, W, 3], bilinear and antialiased: Pillow's values but for rounding.
+
+    Two to five times as fast as Pillow where PyTorch has AVX2.
+    """
+    channels_last = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None]
+    small = interpolate(channels_last, size=size, mode="bilinear", antialias=True)[0]
+    return small.permute(1, 2, 0).numpy()
 
 
 def _in_mode(image: Image.Image, channels: int) -> Image.Image:

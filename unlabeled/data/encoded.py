@@ -24,8 +24,8 @@ from unlabeled.data.decode import (
     read_peak,
     reason,
 )
-from unlabeled.data.files import STORED, Faults, common_channels, listed, recommended_side
-from unlabeled.data.images import stacked
+from unlabeled.data.files import Faults, common_channels, listed, recommended_side
+from unlabeled.data.images import STORED, stacked
 from unlabeled.method import Batch
 
 LOOK_SAMPLES = 500

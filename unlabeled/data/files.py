@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from unlabeled.data.decode import (
@@ -24,7 +28,8 @@ from unlabeled.data.decode import (
     read_peak,
     reason,
 )
-from unlabeled.data.images import log, stacked
+from unlabeled.data.images import STORED, log, stacked
+from unlabeled.data.names import Names
 from unlabeled.data.order import spread
 from unlabeled.method import Batch
 
@@ -34,8 +39,6 @@ PEAK_SAMPLE = 64
 FEW = 10
 """So many unreadable files never stop a run; more do if they are above 1 % of all."""
 SMALLEST_SIDE, LARGEST_SIDE = 32, 96
-STORED = 2.0
-"""Shorter side of stored images over the recommended side: room for crops."""
 
 
 class Faults:
@@ -57,15 +60,15 @@ class Faults:
             )  # fmt: skip
         self._stop_if_many(checked)
 
-    def add(self, path: str, why: str) -> None:
+    def add(self, path: str, why: str, *, then: str = "the next image takes its place") -> None:
         """Report a file whose header was good and whose pixels are not."""
         with self._lock:
             if path in self.found:
                 return
             self.found[path] = why
             log.warning(
-                "%s: %s cannot be read (%s): the next image takes its place",
-                self.source, path, why,
+                "%s: %s cannot be read (%s): %s",
+                self.source, path, why, then,
             )  # fmt: skip
             self._stop_if_many(self.total)
 
@@ -98,15 +101,17 @@ def list_images(root: str) -> list[str]:
             continue
         seen.add((status.st_dev, status.st_ino))
         for entry in _entries(root, folder):
-            if entry.name.startswith(".") or entry.name == "__MACOSX":
+            name = entry.name
+            if name.startswith(".") or name == "__MACOSX":
                 continue
-            below = f"{folder}/{entry.name}" if folder else entry.name
+            below = f"{folder}/{name}" if folder else name
             if _is_folder(entry):
                 (links if entry.is_symlink() else folders).append(below)
-            elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:
+            elif os.path.splitext(name)[1].lower() in SUFFIXES:
                 found.append(below)
         links.sort(reverse=True)
-    return sorted(found)
+    found.sort()
+    return found
 
 
 def _entries(root: str, folder: str) -> list[os.DirEntry[str]]:
@@ -160,9 +165,10 @@ class FileStore:
         )
         bad = {paths[at]: why for at, why in headers.items() if isinstance(why, str)}
         self.faults.dropped(bad, checked=len(headers))
-        self.paths = [path for path in paths if path not in bad]
+        self.paths = Names.of(path for path in paths if path not in bad)
         good = [header for header in headers.values() if isinstance(header, Header)]
-        self.image_size = image_size or recommended_side(good)
+        self._recommended = recommended_side(good)
+        self.image_size = image_size or self._recommended
         wide = [
             paths[at] for at, header in headers.items()
             if isinstance(header, Header) and header.kind == "wide"
@@ -173,6 +179,17 @@ class FileStore:
             deep=2 * sum(header.kind != "byte" for header in good) > len(good),
             peak=self._peak(wide),
         )
+        self._forget()
+
+    def at(self, image_size: int | None, *, cache_bytes: int) -> FileStore:
+        """Return a store of the same files, looked at once, that decodes to another size."""
+        other = copy.copy(self)
+        other.image_size, other.cache_bytes = image_size or self._recommended, cache_bytes
+        other.target = replace(self.target, side=math.ceil(other.image_size * STORED))
+        other._forget()
+        return other
+
+    def _forget(self) -> None:
         self._kept: dict[int, Tensor] = {}
         self._bytes = 0
         self._lock = threading.Lock()
@@ -251,28 +268,33 @@ class FileSamples:
     """
 
     def __init__(
-        self, store: FileStore, places: Sequence[int], *, label: Tensor | None = None
+        self,
+        store: FileStore,
+        places: Sequence[int] | NDArray[np.int64],
+        *,
+        label: Tensor | None = None,
     ) -> None:
-        self.store, self.places, self.label = store, places, label
+        self.store, self.label = store, label
+        self.places = np.asarray(places, dtype=np.int64)
 
     def __len__(self) -> int:
         return len(self.places)
 
     def __getitems__(self, places: list[int]) -> Batch:
         """Read one batch: a tensor [B, C, H, W], or a list of [C, H, W] where sizes differ."""
-        read = self.store.read([self.places[place] for place in places])
+        read = self.store.read(self.places[places].tolist())
         images, taken = [], list(places)
         for row, image in enumerate(read):
             while image is None:
                 taken[row] = (taken[row] + 1) % len(self)
                 if taken[row] == places[row]:
                     raise ValueError(f"{self.store.faults.source}: no file of it can be read")
-                image = self.store.read([self.places[taken[row]]])[0]
+                image = self.store.read([int(self.places[taken[row]])])[0]
             images.append(image)
         batch = Batch(
             views=[stacked(images)],
             index=torch.as_tensor(places, dtype=torch.int64),
-            path=[self.store.full_path(self.places[place]) for place in taken],
+            path=[self.store.full_path(place) for place in self.places[taken].tolist()],
         )
         if self.label is not None:
             batch["label"] = self.label[torch.as_tensor(taken, dtype=torch.int64)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -82,7 +84,11 @@ class ImageFolder(ImageSource):
 
     def split(self, name: str) -> FileSamples:
         """Return "train", "all" or, where there is one, "test" or "val"."""
-        return _open(self).split(name, source=self.path)
+        return self.files().split(name, source=self.path)
+
+    def files(self) -> Opened:
+        """Return all splits over their one store of files."""
+        return _open(self)
 
 
 class Opened(NamedTuple):
@@ -92,6 +98,15 @@ class Opened(NamedTuple):
     splits: dict[str, FileSamples]
     classes: tuple[str, ...] | None
     without_test: str
+
+    def at(self, image_size: int | None, *, cache_bytes: int) -> Opened:
+        """Return the same splits over a store that decodes to another size."""
+        store = self.store.at(image_size, cache_bytes=cache_bytes)
+        splits = {
+            name: FileSamples(store, samples.places, label=samples.label)
+            for name, samples in self.splits.items()
+        }
+        return self._replace(store=store, splits=splits)
 
     def split(self, name: str, *, source: str) -> FileSamples:
         """Return the split or raise a ValueError that lists those there are."""
@@ -112,34 +127,41 @@ def check_fields(channels: int | None, image_size: int | None) -> None:
 
 @lru_cache(maxsize=2)
 def _open(source: ImageFolder) -> Opened:
-    paths = list_images(source.path)
+    # once for all sizes: a run asks for the folder's own and then for that of its encoder
+    found = _listed(source.path, source.channels)
+    return found.at(source.image_size, cache_bytes=source.cache_bytes)
+
+
+@lru_cache(maxsize=2)
+def _listed(path: str, channels: int | None) -> Opened:
+    paths = list_images(path)
     if not paths:
-        raise ValueError(f"{source.path} holds no images ({_contents(source.path)})")
-    splits = _explicit_splits(source.path, paths)
-    keep = paths if splits is None else [path for path in paths if _first(path) in splits]
+        raise ValueError(f"{path} holds no images ({_contents(path)})")
+    splits = _explicit_splits(path, paths)
+    if splits is not None:
+        paths = [each for each in paths if _first(each) in splits]
     store = FileStore(
-        source.path,
-        root=source.path,
-        paths=keep,
-        channels=source.channels,
-        image_size=source.image_size,
-        cache_bytes=source.cache_bytes,
+        path,
+        root=path,
+        paths=paths,
+        channels=channels,
+        image_size=None,
+        cache_bytes=0,
     )
+    del paths  # of a million files they take 100 MB
     if not store.paths:
-        raise ValueError(f"{source.path}: no image can be read: {listed(store.faults.found)}")
+        raise ValueError(f"{path}: no image can be read: {listed(store.faults.found)}")
     depth = 0 if splits is None else 1
-    names = [path.split("/")[depth:-1][:1] for path in store.paths]
-    labeled = all(names) and len({name[0] for name in names}) > 1
-    values = [name[0] for name in names] if labeled else None
+    names = [_folder(each, depth) for each in store.paths]
+    labeled = all(names) and len(set(names)) > 1
+    values = names if labeled else None
     if splits is not None and not labeled and any(names):
-        flat = [path for path, name in zip(store.paths, names, strict=True) if not name]
+        flat = [each for each, name in zip(store.paths, names, strict=True) if not name]
         where = f"{len(flat)} images lie in none, such as {flat[0]}" if flat else "only one"
-        log.warning(
-            "%s: no labels, since not all images have class folders (%s)", source.path, where
-        )
+        log.warning("%s: no labels, since not all images have class folders (%s)", path, where)
     if splits is None:
-        return open_files(store, values, test=lambda path: crc32(os.fsencode(path)) % 5 == 0)
-    of = [splits[_first(path)] for path in store.paths]
+        return open_files(store, values, test=held_out)
+    of = [splits[_first(each)] for each in store.paths]
     return open_files(store, values, splits=of)
 
 
@@ -164,19 +186,31 @@ def open_files(
     if "train" not in splits:  # a handful of files that all fell to "test"
         splits = ["train"] * len(store.paths)
 
-    def part(keep: list[int]) -> FileSamples:
-        return FileSamples(store, keep, label=None if label is None else label[torch.tensor(keep)])
+    names = [name for name in ("train", "val", "test") if name in splits]
+    code = {name: number for number, name in enumerate(names)}
+    codes = np.fromiter((code[split] for split in splits), np.uint8, count=len(splits))
+    cut = {}
+    for name in names:
+        places = np.flatnonzero(codes == code[name])
+        part = None if label is None else label[torch.from_numpy(places)]
+        cut[name] = FileSamples(store, places, label=part)
+    whole = FileSamples(store, np.arange(len(splits)), label=label)
+    return Opened(store, {**cut, "all": whole}, classes, without_test)
 
-    cut = {
-        name: part([place for place, split in enumerate(splits) if split == name])
-        for name in ("train", "val", "test")
-        if name in splits
-    }
-    return Opened(store, {**cut, "all": part(list(range(len(splits))))}, classes, without_test)
+
+def held_out(path: str) -> bool:
+    """Return whether a file without a split of its own is "test": one in five, by its path."""
+    return crc32(path.encode("utf-8", "surrogateescape")) % 5 == 0
 
 
 def _first(path: str) -> str:
     return path.split("/", 1)[0] if "/" in path else ""
+
+
+def _folder(path: str, depth: int) -> str:
+    """Return the folder at a depth, the same object for all files in it; "" where there is none."""
+    parts = path.split("/", depth + 1)
+    return sys.intern(parts[depth]) if len(parts) > depth + 1 else ""
 
 
 def _explicit_splits(root: str, paths: Sequence[str]) -> dict[str, str] | None:

@@ -324,7 +324,7 @@ def _splits(
     return {**ranges, "all": everything}
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=3)  # as it is, for training's crops, and for evaluation's
 def _store(source: HuggingFace) -> EncodedStore:
     table = _table(source)
     train = source._places("train")

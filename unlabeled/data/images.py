@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
@@ -22,6 +23,8 @@ log = logging.getLogger("unlabeled")
 
 STATISTICS_SAMPLE = 1000
 LARGEST_SIDE = 224
+STORED = 2.0
+"""Shorter side of decoded files over the side that an encoder takes: room for crops."""
 
 
 class ImageSource(DataSource):
@@ -51,6 +54,15 @@ class ImageSource(DataSource):
     def fit(self, spec: ImageSpec) -> ImageSource:
         """Return the source whose files are decoded to the side that the spec asks for."""
         return self.at(spec.size)
+
+    def plain(self, spec: ImageSpec) -> ImageSource:
+        """Return the source whose files are decoded to what the one centered crop needs.
+
+        That is 256 for 224; where it is odd (73 for 64), one pixel more.
+        """
+        from unlabeled.views.image import Plain
+
+        return self.at(math.ceil(Plain(spec=spec).shorter / STORED))
 
     def at(self, side: int) -> ImageSource:
         """Return the source for an encoder that takes ``side`` pixels: files are decoded to it."""
@@ -153,4 +165,5 @@ def as_labels(values: Any) -> tuple[Tensor, tuple[str, ...]]:
     """Return labels 0 .. K-1 and the K class names, in sorted order."""
     names = sorted(set(values))
     place = {name: number for number, name in enumerate(names)}
-    return torch.tensor([place[value] for value in values]), tuple(str(name) for name in names)
+    numbers = np.fromiter((place[value] for value in values), np.int64, count=len(values))
+    return torch.from_numpy(numbers), tuple(str(name) for name in names)

@@ -8,13 +8,12 @@ from collections import Counter
 from dataclasses import KW_ONLY, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from zlib import crc32
 
 from torch import Tensor
 
 from unlabeled.data.decode import SUFFIXES
 from unlabeled.data.files import FileSamples, FileStore, listed
-from unlabeled.data.folder import CACHE_BYTES, Opened, check_fields, open_files
+from unlabeled.data.folder import CACHE_BYTES, Opened, check_fields, held_out, open_files
 from unlabeled.data.images import ImageSource
 
 
@@ -67,37 +66,47 @@ class PathList(ImageSource):
 
     def split(self, name: str) -> FileSamples:
         """Return "train", "all" or, where there are labels, "test"."""
-        return _open(self).split(name, source=self.path)
+        return self.files().split(name, source=self.path)
+
+    def files(self) -> Opened:
+        """Return all splits over their one store of files."""
+        return _open(self)
 
 
 @lru_cache(maxsize=2)
 def _open(source: PathList) -> Opened:
-    rows = read_rows(source.path)
+    found = _listed(source.path, source.channels)
+    return found.at(source.image_size, cache_bytes=source.cache_bytes)
+
+
+@lru_cache(maxsize=2)
+def _listed(path: str, channels: int | None) -> Opened:
+    rows = read_rows(path)
     labels = dict(rows)
     if len(labels) < len(rows):
-        twice = Counter(path for path, _ in rows).most_common(1)[0][0]
-        raise ValueError(f"{source.path} lists {twice} more than once: list each image once")
-    unlabeled = [path for path, label in rows if label is None]
+        twice = Counter(each for each, _ in rows).most_common(1)[0][0]
+        raise ValueError(f"{path} lists {twice} more than once: list each image once")
+    unlabeled = [each for each, label in rows if label is None]
     if 0 < len(unlabeled) < len(rows):
         raise ValueError(
-            f"{source.path}: {len(unlabeled)} of {len(rows)} lines have no label, the first is "
+            f"{path}: {len(unlabeled)} of {len(rows)} lines have no label, the first is "
             f"{unlabeled[0]}: give one on each line, or on none"
         )
     store = FileStore(
-        source.path,
-        root=os.path.dirname(source.path),
+        path,
+        root=os.path.dirname(path),
         paths=list(labels),
-        channels=source.channels,
-        image_size=source.image_size,
-        cache_bytes=source.cache_bytes,
+        channels=channels,
+        image_size=None,
+        cache_bytes=0,
     )
     if not store.paths:
-        raise ValueError(f"{source.path}: no image can be read: {listed(store.faults.found)}")
-    values = [label for path in store.paths if (label := labels[path]) is not None]
+        raise ValueError(f"{path}: no image can be read: {listed(store.faults.found)}")
+    values = [label for each in store.paths if (label := labels[each]) is not None]
     return open_files(
         store,
         values if values and len(set(values)) > 1 else None,
-        test=lambda path: crc32(os.fsencode(path)) % 5 == 0,
+        test=held_out,
     )
 
 

@@ -205,7 +205,7 @@ def _splits(source: Shards) -> tuple[dict[str, NDArray[Any]], str]:
     return {"train": train, "test": test, "all": everything}, ""
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=3)  # as it is, for training's crops, and for evaluation's
 def _store(source: Shards) -> EncodedStore:
     listing = _listing(source)
     places = source._places("train")

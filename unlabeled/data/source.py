@@ -66,6 +66,14 @@ class DataSource(ABC):
         """
         return self
 
+    def plain(self, spec: Any) -> DataSource:
+        """Return the source as ``prepare(spec)`` wants it, where nothing is random.
+
+        By default that of `fit`; images on the disk are decoded without the room that random
+        crops need.
+        """
+        return self.fit(spec)
+
     def epoch_order(self, *, seed: int, epoch: int) -> Tensor:
         """[N] int64: in what order an epoch reads "train"; a pure function of (seed, epoch).
 

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from unlabeled.data.arrays import as_images
 from unlabeled.data.decode import Header, Target, from_pil
-from unlabeled.data.files import STORED, recommended_side
+from unlabeled.data.files import recommended_side
 from unlabeled.data.folder import CACHE_BYTES, ImageFolder, check_fields
-from unlabeled.data.images import ArraySamples, ImageSource, cache_folder, no_split, stacked
+from unlabeled.data.images import STORED, ArraySamples, ImageSource, cache_folder, no_split, stacked
 from unlabeled.data.order import spread
 from unlabeled.data.source import ImageSpec, Samples
 from unlabeled.method import Batch

@@ -119,6 +119,10 @@ def resized(spec: ImageSpec, augment: Augment) -> ImageSpec:
     return spec if augment.size is None else replace(spec, size=augment.size)
 
 
+WHOLE = 64
+"""Images for encoders that take fewer pixels are not cropped: there is no border to spare."""
+
+
 @dataclass(frozen=True)
 class Plain:
     """The view without randomness, for evaluation: a centered square, resized and normalized.
@@ -140,13 +144,19 @@ class Plain:
         if not 0 < self.crop <= 1:
             raise ValueError(f"crop is {self.crop}: give a share of the side in (0, 1]")
 
+    @property
+    def shorter(self) -> int:
+        """The shorter side of an image of which no pixel is resized: size / crop."""
+        size = self.spec.size
+        return size if size < WHOLE else round(size / self.crop)
+
     def __call__(self, batch: Batch) -> Tensor:
         """[B, C, S, S] float32 of a raw batch."""
         images, spec = raw_images(batch), self.spec
         check_images(images, spec)
         side = sides(images, images[0].device)
         shorter = side.amin(1, keepdim=True)
-        whole = (side == spec.size).all(1, keepdim=True) | (spec.size < 64)
+        whole = (side == spec.size).all(1, keepdim=True) | (spec.size < WHOLE)
         square = torch.where(whole, shorter, (shorter * self.crop).round().clamp(min=1))
         box = torch.cat([((side - square) / 2).floor(), square, square], 1).float()
         flip = torch.zeros(len(box), dtype=torch.bool, device=box.device)

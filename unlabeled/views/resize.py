@@ -156,9 +156,11 @@ def _one_by_one(
         result, images, boxes, flips, strict=True
     ):
         crop = _thinned(image[:, top : top + tall, left : left + wide], size)
-        resized = functional.interpolate(
-            crop[None].float(), size=(size, size), mode=interpolation, antialias=True
-        )[0]
+        resized = crop  # of the size already: the filter would give it back
+        if crop.shape[-2:] != (size, size):
+            resized = functional.interpolate(
+                crop[None].float(), size=(size, size), mode=interpolation, antialias=True
+            )[0]
         view.copy_(resized.flip(2) if mirror else resized)
         if image.dtype == torch.uint8:
             view.mul_(1 / 255)
