@@ -14,7 +14,7 @@ from unlabeled.encoders.backbone import ImageEncoder, Origin
 from unlabeled.ops.patches import cut_patches, grid_side, patch_sizes
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    pass
 
 LUMA = (0.2989, 0.587, 0.114)  # ITU-R BT.601, as in views.ops
 
@@ -127,7 +127,7 @@ class PatchResNet(nn.Module):
                 nn.init.zeros_(module.bias)  # type: ignore[arg-type]
         with torch.no_grad():
             for stage in stages:
-                stage.convs[-1].weight.mul_(len(stages) ** -0.5)  # type: ignore[operator,union-attr]
+                stage.convs[-1].weight.mul_(len(stages) ** -0.5)  # type: ignore[operator]
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, p, p] -> [B, widths[-1], p', p']."""

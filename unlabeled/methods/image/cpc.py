@@ -34,6 +34,8 @@ class CPC(Method):
         steps: predict 1 to so many rows below, or as many as the grid has.
     """
 
+    encoder: PatchEncoder
+
     def __init__(
         self,
         encoder: PatchEncoder,

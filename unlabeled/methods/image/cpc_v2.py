@@ -61,6 +61,8 @@ class CPCv2(Method):
         farthest: rows to the last one that is predicted, where the grid has it.
     """
 
+    encoder: PatchEncoder
+
     def __init__(
         self,
         encoder: PatchEncoder,

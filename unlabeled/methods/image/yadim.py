@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from unlabeled.data.fashion_mnist import FashionMnist
 from unlabeled.data.torchvision_data import ImageNet
 from unlabeled.encoders.amdim import AmdimEncoder, amdim_encoder, amdim_map
+from unlabeled.encoders.backbone import ImageEncoder
 from unlabeled.encoders.encoder import Encoder
 from unlabeled.encoders.image import small_resnet
-from unlabeled.encoders.backbone import ImageEncoder
 from unlabeled.encoders.patches import PatchEncoder
 from unlabeled.losses.apn import Similarity, clipped_nce, cosine, dot, nce, scaled_dot
 from unlabeled.method import Batch, Method
@@ -31,8 +31,8 @@ from unlabeled.recipe import PLAIN_1D, Optim, Recipe
 from unlabeled.schedule import constant
 from unlabeled.schedule import cosine as cosine_schedule
 from unlabeled.views.augment import Augment
-from unlabeled.views.mild import mild_augment
 from unlabeled.views.generator import SampleGenerator
+from unlabeled.views.mild import mild_augment
 from unlabeled.views.shared_flip import SharedFlip
 
 
@@ -180,11 +180,11 @@ def small_amdim() -> Recipe:
 
 def small_cpc() -> Recipe:
     """CPC in the same parts; its loss equals that of ``cpc:small``."""
-    options = {key: value for key, value in cpc.small().method.keywords.items()}
+    context = partial(RowContext, hidden=64, blocks=4)
     return replace(
         cpc.small(),
         method=partial(
-            Contrast, extract=partial(future_rows, **options), similarity=dot, loss=nce
+            Contrast, extract=partial(future_rows, context=context), similarity=dot, loss=nce
         ),
     )
 
