@@ -26,7 +26,7 @@ class ResidualHead(nn.Module):
 
     def __init__(self, width: int, dim: int) -> None:
         super().__init__()
-        self.shortcut = nn.Conv2d(width, dim, 1)
+        self.shortcut = nn.Conv2d(width, dim, 1, bias=False)  # the norm would take it out again
         self.branch = nn.Sequential(
             nn.Conv2d(width, dim, 1, bias=False), nn.ReLU(), nn.Conv2d(dim, dim, 1, bias=False)
         )
