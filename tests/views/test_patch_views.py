@@ -90,9 +90,7 @@ def test_warps_hit_their_share_of_the_patches() -> None:
 def test_a_warp_of_nothing_is_the_identity() -> None:
     options = {"shear": 0.0, "rotation": 0.0, "elastic": 0.0}
     plain, patches = draw(Patches(WHOLE, inner=1.0, warp=1.0, **options))
-    torch.testing.assert_close(
-        patches, cut_patches(plain, patch=4, stride=2), atol=1e-4, rtol=1e-4
-    )
+    torch.testing.assert_close(patches, cut_patches(plain, patch=4, stride=2), atol=1e-4, rtol=1e-4)
 
 
 def test_a_sample_does_not_depend_on_its_batch() -> None:

@@ -13,7 +13,9 @@ WHOLE = Augment(scale=(1.0, 1.0), ratio=(1.0, 1.0))
 def draw(views, count=200):
     index = torch.arange(count)
     images = torch.randint(0, 256, (count, 1, 16, 16), dtype=torch.uint8)
-    return images, views.fit(SPEC)({"views": [images], "index": index}, SampleGenerator(0, 0, index))
+    return images, views.fit(SPEC)(
+        {"views": [images], "index": index}, SampleGenerator(0, 0, index)
+    )
 
 
 def test_the_flip_is_shared_and_the_crop_is_not():

@@ -54,7 +54,7 @@ def read_wave(path: str | Path, *, rate: int) -> Tensor:
     return torch.from_numpy(scaled.astype(np.int16))
 
 
-def _read_pcm(path: str | Path) -> tuple[NDArray[np.float32], int]:
+def _read_pcm(path: str | Path) -> tuple[NDArray[Any], int]:
     try:
         with wave.open(str(path), "rb") as file:
             width, channels, rate = file.getsampwidth(), file.getnchannels(), file.getframerate()
@@ -62,6 +62,7 @@ def _read_pcm(path: str | Path) -> tuple[NDArray[np.float32], int]:
     except (wave.Error, EOFError) as error:
         raise ValueError(f"{path} cannot be read as PCM ({error}): save it as 16-bit PCM") from None
     content = content[: len(content) // (width * channels) * width * channels]
+    samples: NDArray[Any]
     if width == 1:  # unsigned
         samples = (np.frombuffer(content, np.uint8).astype(np.float32) - 128) / 128
     elif width == 3:  # no such type: the three bytes become the upper ones of four
@@ -73,7 +74,7 @@ def _read_pcm(path: str | Path) -> tuple[NDArray[np.float32], int]:
     return samples.reshape(-1, channels), rate
 
 
-def _read_soundfile(path: str | Path) -> tuple[NDArray[np.float32], int]:
+def _read_soundfile(path: str | Path) -> tuple[NDArray[Any], int]:
     try:
         import soundfile
     except ImportError as error:

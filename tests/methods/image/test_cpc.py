@@ -145,7 +145,7 @@ def speech(tmp_path_factory) -> Path:
 
 
 def test_audio_resumes_bit_for_bit_and_is_judged(speech, tmp_path):
-    from tests.test_conformance import Killed, KillAt, Losses
+    from tests.test_conformance import KillAt, Killed, Losses
 
     recipe = tiny(speech, epochs=1, steps=6)
     straight = pretrain(recipe, out=tmp_path / "straight", **QUIET)

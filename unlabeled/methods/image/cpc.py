@@ -126,7 +126,7 @@ def small() -> Recipe:
             weight_decay=constant(0.02),
             rules=(PLAIN_1D,),
         ),
-        epochs=1,
+        epochs=0.5,
         batch_size=64,
         precision="auto",
     )
