@@ -255,7 +255,9 @@ def _views(run: Run | None) -> tuple[Views | None, str]:
     mean = torch.tensor(spec.mean)[:, None, None]
     std = torch.tensor(spec.std)[:, None, None]
     keep = visible(spec.channels)
-    drawn = [(_whole(view.float()) * std + mean)[:, :keep].clamp(0, 1) for view in batch["views"]]
+    drawn = [
+        (side_by_side(view.float()) * std + mean)[:, :keep].clamp(0, 1) for view in batch["views"]
+    ]
     plain = thumbnails(raw, channels=spec.channels, side=spec.size)
     pictures = [stretch(pixels, channels=spec.channels) for pixels in (plain, *drawn)]
     largest = max(pixels.shape[-1] for pixels in pictures)
@@ -271,7 +273,7 @@ def _views(run: Run | None) -> tuple[Views | None, str]:
     return Views(names=("image", *names), rows=rows, zoom=zoom, channels=spec.channels), ""
 
 
-def _whole(view: torch.Tensor) -> torch.Tensor:
+def side_by_side(view: torch.Tensor) -> torch.Tensor:
     """[B, C, H, W]: a view as a picture; a grid of patches side by side."""
     if view.ndim != 6:
         return view
