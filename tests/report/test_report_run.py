@@ -83,5 +83,5 @@ def test_a_grid_of_patches_is_shown_side_by_side():
 def test_the_page_of_a_patch_method_shows_its_views(tmp_path):
     run = pretrain(replace(tiny("cpc"), steps=1), out=tmp_path / "run", logger=False)
     content = collect(model=run.model(), data=run.recipe.data, scores={}, run=run, points=30)
-    assert content.views.names == ("image", "view 1 (42 px)")
+    assert content.views.names == ("image", "view 1 (24 px)")
     assert render(content)
