@@ -19,7 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unlabeled.data.images import as_labels, no_split, spread
+from unlabeled.data.images import as_labels, no_split
+from unlabeled.data.order import spread
 from unlabeled.data.source import DataSource, WaveSpec
 from unlabeled.method import Batch
 
