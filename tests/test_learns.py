@@ -46,6 +46,9 @@ MARGINS = {
     "un_mix": 2.0,
     "feature_lenses": 5.0,
     "looc": 2.0,
+    "cpc": 2.0,
+    "cpc_v2": 2.0,
+    "yadim": 2.0,
 }
 
 

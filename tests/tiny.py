@@ -12,6 +12,7 @@ from unlabeled.data.digits import Digits
 from unlabeled.data.images import ArraySamples, ImageSource
 from unlabeled.data.source import ImageSpec
 from unlabeled.encoders.image import small_resnet
+from unlabeled.encoders.patches import patch_resnet
 from unlabeled.recipe import Recipe
 from unlabeled.registry import find_recipe, stems
 from unlabeled.trained import Trained
@@ -72,7 +73,7 @@ class ColoredDigits(ImageSource):
 
 
 def narrow(recipe: Recipe, *, widths: tuple[int, ...]) -> Any:
-    """The small encoder with other widths; a recipe with an encoder of its own kind keeps it."""
+    """The small encoders with other widths; a recipe with one of its own kind keeps it."""
     return _narrow(recipe.encoder, widths)
 
 
@@ -81,6 +82,9 @@ def _narrow(builder: Any, widths: tuple[int, ...]) -> Any:
         return builder
     if builder.func is small_resnet:
         return partial(small_resnet, **{**builder.keywords, "widths": widths})
+    if builder.func is patch_resnet:
+        narrowed = {"widths": widths[1:], "stem_width": widths[0]}
+        return partial(patch_resnet, **{**builder.keywords, **narrowed})
     # an encoder that is made of others: narrow those
     inner = {name: _narrow(value, widths) for name, value in builder.keywords.items()}
     return partial(builder.func, **inner)

@@ -11,8 +11,9 @@ import torch
 
 from tests.tiny import tiny
 from unlabeled.artifacts import Run
+from unlabeled.ops.patches import cut_patches
 from unlabeled.pretraining import pretrain
-from unlabeled.report.content import collect
+from unlabeled.report.content import collect, side_by_side
 from unlabeled.report.page import render
 from unlabeled.report.pictures import picture
 from unlabeled.views.generator import SampleGenerator
@@ -70,3 +71,17 @@ def test_data_that_is_gone_leaves_a_line_in_place_of_the_views(run, content, tmp
     assert "gone does not exist" in found.views_missing
     assert "gone does not exist" in render(found)
     assert replace(found, views=content.views, views_missing="").charts == content.charts
+
+
+def test_a_grid_of_patches_is_shown_side_by_side():
+    image = torch.randn(2, 3, 12, 8)
+    assert side_by_side(image) is image
+    grid = cut_patches(image, patch=4, stride=4)
+    assert torch.equal(side_by_side(grid), image)
+
+
+def test_the_page_of_a_patch_method_shows_its_views(tmp_path):
+    run = pretrain(replace(tiny("cpc"), steps=1), out=tmp_path / "run", logger=False)
+    content = collect(model=run.model(), data=run.recipe.data, scores={}, run=run, points=30)
+    assert content.views.names == ("image", "view 1 (24 px)")
+    assert render(content)

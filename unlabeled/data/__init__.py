@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+import os
 from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
@@ -11,10 +12,11 @@ from unlabeled.data.source import DataSource
 
 __all__ = ["Known", "get", "known", "open_data"]
 
-NAMES = ("fashion-mnist", "emoji", "digits", "imagenet")
+NAMES = ("fashion-mnist", "emoji", "digits", "imagenet", "asterisk", "librispeech")
 FORMS = (
-    f"{', '.join(NAMES)}, torchvision/NAME (such as torchvision/CIFAR10), a folder of images, "
-    "a .txt or .csv list of paths, a .npy or .npz file, a pack, tar shards (a folder of them, "
+    f"{', '.join(NAMES)}, torchvision/NAME (such as torchvision/CIFAR10), a folder of images or "
+    "of recordings, a .txt or .csv list of paths, a .npy or .npz file, a pack, tar shards (a folder "
+    "of them, "
     "train-{000..099}.tar, an http(s) URL, a .txt of these), hf:PATH or hf:NAME[:CONFIG]"
 )
 
@@ -63,6 +65,14 @@ def open_data(
         from unlabeled.data.torchvision_data import ImageNet
 
         return ImageNet(root)
+    if text == "asterisk":
+        from unlabeled.data.asterisk import Asterisk
+
+        return Asterisk(root)
+    if text == "librispeech":
+        from unlabeled.data.librispeech import LibriSpeech
+
+        return LibriSpeech(root)
     if text.startswith("torchvision/"):
         from unlabeled.data.torchvision_data import Torchvision
 
@@ -93,11 +103,14 @@ def _open_path(text: str, *, channels: int | None, image_size: int | None) -> Da
     if path.is_dir():
         from unlabeled.data.folder import ImageFolder
         from unlabeled.data.shardlist import is_shard_folder
+        from unlabeled.data.waves import WaveFolder, list_waves
 
         if is_shard_folder(str(path)):
             from unlabeled.data.shards import Shards
 
             return Shards(str(path), channels=channels, image_size=image_size)
+        if not _shows_images(path) and list_waves(str(path)):
+            return WaveFolder(str(path))
         return ImageFolder(str(path), channels=channels, image_size=image_size)
     if not path.exists():
         raise _missing(text)
@@ -117,6 +130,17 @@ def _open_path(text: str, *, channels: int | None, image_size: int | None) -> Da
     raise ValueError(f"{text} is a file that is no data source: give {FORMS}")
 
 
+def _shows_images(folder: Path) -> bool:
+    """Whether an image lies in the folder, at its first: a million files are listed once, later."""
+    from unlabeled.data.decode import SUFFIXES
+
+    return any(
+        os.path.splitext(name)[1].lower() in SUFFIXES
+        for _, _, names in os.walk(folder)
+        for name in names
+    )
+
+
 def _missing(text: str) -> Exception:
     looks_like_path = "/" in text or Path(text).suffix in (".npy", ".npz", ".txt", ".csv", ".tsv")
     near = get_close_matches(text, NAMES, n=1)
@@ -128,19 +152,24 @@ def _missing(text: str) -> Exception:
 
 def known() -> list[Known]:
     """Return the data sets that have names, and whether each is on this machine."""
-    from unlabeled.data import emoji, fashion_mnist
+    from unlabeled.data import asterisk, emoji, fashion_mnist, librispeech
 
     fashion: str | None = None
     drawings: str | None = None
+    prompts: str | None = None
     with suppress(FileNotFoundError):
         fashion = str(fashion_mnist.find())
     with suppress(FileNotFoundError):
         drawings = str(emoji.find()[0].parent)
+    with suppress(FileNotFoundError):
+        prompts = str(asterisk.find())
     return [
         Known("fashion-mnist", fashion, fashion_mnist.REMEDY, 70_000),
         Known("emoji", drawings, emoji.REMEDY, 1870),
         Known("digits", "scikit-learn", "comes with scikit-learn", 1797),
         Known("imagenet", None, "get it at image-net.org, then give its folder as root", 1_331_167),
+        Known("asterisk", prompts, asterisk.REMEDY, 2_780),
+        Known("librispeech", None, librispeech.REMEDY, 28_539),
     ]
 
 
@@ -159,6 +188,10 @@ def get(name: str) -> str:
         from unlabeled.data import emoji
 
         return str(emoji.get())
+    if name == "asterisk":
+        from unlabeled.data import asterisk
+
+        return str(asterisk.get())
     if name == "digits":
         return "scikit-learn"
     if name.startswith("torchvision/"):
@@ -168,5 +201,5 @@ def get(name: str) -> str:
     near = get_close_matches(name, NAMES, n=1)
     hint = f" Did you mean {near[0]}?" if near else ""
     raise ValueError(
-        f"{name!r} cannot be fetched.{hint} Give fashion-mnist, emoji or torchvision/NAME"
+        f"{name!r} cannot be fetched.{hint} Give fashion-mnist, emoji, asterisk or torchvision/NAME"
     )

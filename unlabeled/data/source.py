@@ -120,3 +120,22 @@ class ImageSpec:
                 f"spec has {self.channels} channels, {len(self.mean)} means and "
                 f"{len(self.std)} stds: give one of each a channel"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class WaveSpec:
+    """What a speech encoder takes: windows of a mono waveform, ``x = sample / std``.
+
+    ``rate`` is in samples a second, ``length`` the samples of a window, ``std`` the standard
+    deviation of the samples, which lie in [-1, 1].
+    """
+
+    rate: int
+    length: int
+    std: float
+
+    def __post_init__(self) -> None:
+        if min(self.rate, self.length) < 1 or not self.std > 0:
+            raise ValueError(
+                f"rate is {self.rate}, length {self.length}, std {self.std}: give values above 0"
+            )

@@ -255,7 +255,9 @@ def _views(run: Run | None) -> tuple[Views | None, str]:
     mean = torch.tensor(spec.mean)[:, None, None]
     std = torch.tensor(spec.std)[:, None, None]
     keep = visible(spec.channels)
-    drawn = [(view.float() * std + mean)[:, :keep].clamp(0, 1) for view in batch["views"]]
+    drawn = [
+        (side_by_side(view.float()) * std + mean)[:, :keep].clamp(0, 1) for view in batch["views"]
+    ]
     plain = thumbnails(raw, channels=spec.channels, side=spec.size)
     pictures = [stretch(pixels, channels=spec.channels) for pixels in (plain, *drawn)]
     largest = max(pixels.shape[-1] for pixels in pictures)
@@ -269,6 +271,13 @@ def _views(run: Run | None) -> tuple[Views | None, str]:
         f"view {number} ({pixels.shape[-1]} px)" for number, pixels in enumerate(drawn, start=1)
     )
     return Views(names=("image", *names), rows=rows, zoom=zoom, channels=spec.channels), ""
+
+
+def side_by_side(view: torch.Tensor) -> torch.Tensor:
+    """[B, C, H, W]: a view as a picture; a grid of patches side by side."""
+    if view.ndim != 6:
+        return view
+    return view.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
 
 
 # The facts ---------------------------------------------------------------------------------------

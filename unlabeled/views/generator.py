@@ -6,6 +6,7 @@ workers or ranks, or on whether the run was resumed.
 
 from __future__ import annotations
 
+from copy import copy
 from functools import lru_cache
 
 import torch
@@ -82,3 +83,12 @@ class SampleGenerator:
     def permutation(self, length: int) -> Tensor:
         """[B, length] int64, a random order of 0 .. length - 1 for each sample."""
         return self.uniform(length).argsort(1)
+
+    def split(self, count: int) -> SampleGenerator:
+        """Return a generator of ``count`` streams a sample, [B * count], sample by sample.
+
+        For views that draw for parts of a sample, such as patches.
+        """
+        parts = copy(self)
+        parts._key, parts._count = _mix(self._bits((count,))).flatten(), 0
+        return parts
