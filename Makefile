@@ -17,8 +17,8 @@ test: install-dev  ## the whole test suite, what CI runs
 test-fast: install-dev  ## without the tests that train for minutes
 	$(BIN)/python -m pytest -m "not learns and not slow"
 
-learns: install-dev  ## only the tests that small() recipes learn
-	$(BIN)/python -m pytest -m learns
+learns: install-dev  ## only the tests that small() recipes learn, with three seeds
+	UNLABELED_SEEDS=3 $(BIN)/python -m pytest -m learns
 
 lint: install-dev  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 import os
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
@@ -15,9 +15,8 @@ __all__ = ["Known", "get", "known", "open_data"]
 NAMES = ("fashion-mnist", "emoji", "digits", "imagenet", "asterisk", "librispeech")
 FORMS = (
     f"{', '.join(NAMES)}, torchvision/NAME (such as torchvision/CIFAR10), a folder of images or "
-    "of recordings, a .txt or .csv list of paths, a .npy or .npz file, a pack, tar shards (a folder "
-    "of them, "
-    "train-{000..099}.tar, an http(s) URL, a .txt of these), hf:PATH or hf:NAME[:CONFIG]"
+    "of recordings, a .txt or .csv list of paths, a .npy or .npz file, a pack, tar shards (a "
+    "folder of them, train-{000..099}.tar, an http(s) URL, a .txt of these), hf:PATH or hf:NAME[:CONFIG]"
 )
 
 
