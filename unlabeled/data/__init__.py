@@ -16,7 +16,8 @@ NAMES = ("fashion-mnist", "emoji", "digits", "imagenet", "asterisk", "librispeec
 FORMS = (
     f"{', '.join(NAMES)}, torchvision/NAME (such as torchvision/CIFAR10), a folder of images or "
     "of recordings, a .txt or .csv list of paths, a .npy or .npz file, a pack, tar shards (a "
-    "folder of them, train-{000..099}.tar, an http(s) URL, a .txt of these), hf:PATH or hf:NAME[:CONFIG]"
+    "folder of them, train-{000..099}.tar, an http(s) URL, a .txt of these), hf:PATH or "
+    "hf:NAME[:CONFIG]"
 )
 
 
