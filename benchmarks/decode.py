@@ -1,6 +1,6 @@
 """Reading JPEG photographs: our decoder, the same without simplejpeg, and plain Pillow.
 
-usage: python -m benchmarks.decode [PHOTO ...]
+usage: python benchmarks/decode.py [PHOTO ...]
 
 The photographs (by default the two that come with scikit-learn) are brought to several sizes,
 saved as JPEG (quality 90, 4:2:0), and read at several target sides in one thread. One line a size

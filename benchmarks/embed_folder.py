@@ -1,24 +1,20 @@
-"""Embedding a folder of JPEG photographs with a ResNet-18 at 224 px: ours, the usual way, limits.
+"""Embedding a folder of JPEG photographs with a ResNet-18 at 224 px: ours, lightly, the limits.
 
-usage: python -m benchmarks.embed_folder [FOLDER] [--images 192] [--rounds 3] [--threads 2]
-
-"usual" is what lightly's embed does, on the same network: Pillow decodes, torchvision resizes, a
-DataLoader collates batches of 16, float32 throughout. "decode limit" reads the folder as we do
-and computes nothing, "forward limit" computes on a batch that lies in memory. The contestants run
-in turn, round by round; ratios are medians over the rounds' pairs. Without FOLDER, crops of the
-two photographs that come with scikit-learn are written as JPEGs of 500 x 375 px.
+"lightly" is its data set (Pillow decodes, torchvision resizes) in a DataLoader with batches of 16
+and two workers, float32 throughout, with the same network; "usual" is the same without lightly's
+package. "decode limit" reads the folder as we do and computes nothing, "forward limit" computes on
+a batch that lies in memory. Without a folder, crops of the two photographs that come with
+scikit-learn are written as JPEGs of 500 x 375 px.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from _common import OWN, arguments, paired, peer, report
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
@@ -31,25 +27,27 @@ from unlabeled.plan import resolve_precision
 SIZE, BATCH, PEER_BATCH = 224, 64, 16
 
 
+TRANSFORM = transforms.Compose(
+    [
+        transforms.Resize((SIZE, SIZE)),
+        transforms.ToTensor(),
+        transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+    ]
+)
+
+
 class Usual(Dataset):
     """Files by Pillow, resized by torchvision."""
 
     def __init__(self, folder: Path) -> None:
         self.files = sorted(folder.rglob("*.jpg"))
-        self.transform = transforms.Compose(
-            [
-                transforms.Resize((SIZE, SIZE)),
-                transforms.ToTensor(),
-                transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
-            ]
-        )
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, place: int) -> torch.Tensor:
         with Image.open(self.files[place]) as image:
-            return self.transform(image.convert("RGB"))
+            return TRANSFORM(image.convert("RGB"))
 
 
 def make(folder: Path, images: int) -> None:
@@ -65,22 +63,22 @@ def make(folder: Path, images: int) -> None:
         crop.save(folder / f"{place:05}.jpg", quality=88)
 
 
+def extend(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--folder", type=Path, help="of .jpg files")
+    parser.add_argument("--images", type=int, default=192, help="that are made without --folder")
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("folder", nargs="?", type=Path)
-    parser.add_argument("--images", type=int, default=192)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    options = arguments(__doc__, extend=extend)
+    images = 16 if options.quick else options.images
     with tempfile.TemporaryDirectory() as made:
         folder = options.folder or Path(made)
         if options.folder is None:
-            make(folder, options.images)
-        run(folder, options.rounds)
+            make(folder, images)
+        run(folder, options)
 
 
-def run(folder: Path, rounds: int) -> None:
+def run(folder: Path, options: argparse.Namespace) -> None:
     # no decoded image is kept: every round decodes
     source = ImageFolder(str(folder), image_size=SIZE, cache_bytes=0)
     count = source.size("all")
@@ -89,11 +87,20 @@ def run(folder: Path, rounds: int) -> None:
     precision = resolve_precision("auto")
     x = next(iter(batches(source, "all", spec, batch_size=BATCH)))[0]
     x = x.contiguous(memory_format=torch.channels_last)
+    lightly = peer("lightly.data")
 
-    def usual(workers: int) -> None:
-        loader = DataLoader(Usual(folder), batch_size=PEER_BATCH, num_workers=workers)
+    def loaded(data: Dataset) -> torch.Tensor:
+        loader = DataLoader(data, batch_size=PEER_BATCH, num_workers=2)
         with torch.inference_mode():
-            torch.cat([encoder(batch) for batch in loader])
+            return torch.cat(
+                [
+                    encoder(batch if isinstance(batch, torch.Tensor) else batch[0])
+                    for batch in loader
+                ]
+            )
+
+    def by_lightly() -> torch.Tensor:
+        return loaded(lightly.LightlyDataset(str(folder), transform=TRANSFORM))
 
     def forward() -> None:
         mixed = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed")
@@ -101,34 +108,30 @@ def run(folder: Path, rounds: int) -> None:
             for _ in range(0, count, len(x)):
                 encoder(x)
 
-    cases: dict[str, Callable[[], object]] = {
-        "usual, 0 workers": lambda: usual(0),
-        "usual, 2 workers": lambda: usual(2),
-        f"ours ({precision})": lambda: embed(
-            encoder, source, split="all", spec=spec, batch_size=BATCH, precision=precision
-        ),
-        "decode limit": lambda: list(batches(source, "all", spec, batch_size=BATCH)),
-        "forward limit": forward,
-    }
-    seconds: dict[str, list[float]] = {name: [] for name in cases}
-    work: dict[str, list[float]] = {name: [] for name in cases}
-    for _ in range(rounds):
-        for name, case in cases.items():
-            started, cpu = time.perf_counter(), time.process_time()
-            case()
-            seconds[name].append(time.perf_counter() - started)
-            work[name].append(time.process_time() - cpu)  # of this process, not of its workers
-    ours = next(name for name in cases if name.startswith("ours"))
-    print(f"embed_folder | {count} images | {torch.get_num_threads()} threads | medians:")
-    for name in cases:
-        ratio = statistics.median(
-            theirs / own for theirs, own in zip(seconds[name], seconds[ours], strict=True)
-        )
-        print(
-            f"  {name:20} {count / statistics.median(seconds[name]):7.1f} images/s, "
-            f"{statistics.median(work[name]) / count * 1e3:6.1f} ms of processor an image, "
-            f"ours is x{ratio:.2f} as fast"
-        )
+    runs = paired(
+        {
+            OWN: lambda: embed(
+                encoder, source, split="all", spec=spec, batch_size=BATCH, precision=precision
+            ),
+            "lightly": by_lightly if lightly is not None else None,
+            "usual": lambda: loaded(Usual(folder)),
+            "decode limit": lambda: list(batches(source, "all", spec, batch_size=BATCH)),
+            "forward limit": forward,
+        },
+        options,
+        rounds=3,
+        budget=60,
+    )
+    report(
+        f"embed {count} JPEGs of 500 x 375 px, ResNet-18 at 224 px, {precision}",
+        runs,
+        peers=("lightly", "usual"),
+        limit="forward limit",
+        over_peer={"lightly": 4},
+        per_call=count,
+        unit="images",
+        note="the DataLoader's workers are not in its processor time",
+    )
 
 
 if __name__ == "__main__":

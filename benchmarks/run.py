@@ -55,7 +55,7 @@ SCRIPTS = {
     "step": Script(PEERS, 200),
     "knn": Script(PEERS, 150),
     "probe": Script(PEERS, 90),
-    "embed_folder": Script(PEERS, 90, (), ("--images", "16", "--rounds", "1")),
+    "embed_folder": Script(PEERS, 150),
     "accuracy": Script(PEERS, 240),
 }
 
