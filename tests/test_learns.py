@@ -48,7 +48,7 @@ MARGINS = {
     "cmc": 1.0,
     "un_mix": 2.0,
     "feature_lenses": 5.0,
-    "looc": 2.0,
+    "looc": 1.0,
     "cpc": 2.0,
     "cpc_v2": 2.0,
     "yadim": 2.0,
