@@ -198,7 +198,7 @@ def get(name: str) -> str:
         from unlabeled.data import torchvision_data
 
         return str(torchvision_data.get(name.removeprefix("torchvision/")))
-    near = get_close_matches(name, NAMES, n=1)
+    near = [other for other in get_close_matches(name, NAMES, n=1) if other != name]
     hint = f" Did you mean {near[0]}?" if near else ""
     raise ValueError(
         f"{name!r} cannot be fetched.{hint} Give fashion-mnist, emoji, asterisk or torchvision/NAME"
