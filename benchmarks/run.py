@@ -72,6 +72,11 @@ def main() -> int:
         print(f"   {time.monotonic() - spent:.0f} s", flush=True)
         results += rows
     text = render(results, began=began, load=load, options=options)
+    if options.update:
+        page = HERE / "RESULTS.md"
+        page.write_text(updated(page.read_text(), results, began=began, options=options))
+        print(f"\nrows of {', '.join(options.only)} replaced in {page}")
+        return 0
     out = options.out
     if out is None and not options.quick and set(options.only) == set(present()):
         out = HERE / "RESULTS.md"
@@ -93,6 +98,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--only", default=",".join(present()), help="names, with commas between")
     parser.add_argument("--quick", action="store_true", help="small sizes: does everything run?")
     parser.add_argument("--out", type=Path, help="where the table goes; RESULTS.md for a whole run")
+    parser.add_argument(
+        "--update", action="store_true", help="replace the rows of --only in RESULTS.md"
+    )
     parser.add_argument("--by", choices=("wall", "cpu"), default="wall", help="which time decides")
     parser.add_argument("--peers", help=f"the peers' python; {PEERS}/bin/python by default")
     parser.add_argument("--spt", help=f"with stable-pretraining; {SPT}/bin/python by default")
@@ -101,6 +109,8 @@ def parse() -> argparse.Namespace:
     options = parser.parse_args()
     options.only = [name for name in options.only.split(",") if name]
     unknown = [name for name in options.only if name not in present()]
+    if options.update and (options.quick or not (HERE / "RESULTS.md").is_file()):
+        parser.error("--update needs a RESULTS.md of a whole run, and sizes that are not --quick")
     if unknown:
         parser.error(f"no script {', '.join(unknown)}: there are {', '.join(present())}")
     return options
@@ -236,6 +246,31 @@ def render(
         if row.get("said"):
             lines += ["", f"`{row['script']}`:", "", "```", *row["said"], "```"]
     return "\n".join(lines) + "\n"
+
+
+def updated(
+    page: str, results: list[dict[str, Any]], *, began: float, options: argparse.Namespace
+) -> str:
+    """The page with the rows of the scripts that ran in place of their old ones."""
+    date = datetime.datetime.fromtimestamp(began).strftime("%Y-%m-%d %H:%M")
+    lines, left = [], list(options.only)
+    for line in page.splitlines():
+        name = next((name for name in options.only if f"benchmarks/{name}.py" in line), None)
+        if name is None or not line.startswith("|"):
+            lines.append(line)
+        elif name in left:
+            left.remove(name)
+            lines += [table_row(row) for row in results if row["script"] == name]
+    at = max(number for number, line in enumerate(lines) if line.startswith("|")) + 1
+    added = [table_row(row) for row in results if row["script"] in left]
+    rows = [line for line in [*lines, *added] if line.startswith("|") and "| yes |" in line]
+    missed = [line for line in [*lines, *added] if line.startswith("|") and "**no**" in line]
+    for number, line in enumerate(lines):
+        if line.startswith("Goals reached:"):
+            rest = line.partition(". ")[2]
+            lines[number] = f"Goals reached: {len(rows)} of {len(rows) + len(missed)}. {rest}"
+    note = f"Rows of {', '.join(options.only)}: again {date}, commit {commit()}."
+    return "\n".join([*lines[:at], *added, *lines[at:], "", note]) + "\n"
 
 
 def table_row(row: dict[str, Any]) -> str:

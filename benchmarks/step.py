@@ -80,8 +80,8 @@ def resnet18(options: Any, device: str, folder: Path) -> None:
             {OWN: step, "bare encoder": bare},
             options,
             rounds=7,
-            warmup=2,
-            budget=75,
+            warmup=1,
+            budget=60,
             device=device,
         )
     report(
@@ -134,8 +134,8 @@ def small(options: Any, device: str, folder: Path) -> None:
             {**contestants, "lightly": theirs if peer("lightly") else None},
             options,
             rounds=7,
-            warmup=2,
-            budget=60,
+            warmup=1,
+            budget=45,
             device=device,
         )
     work = f"step of the demo, small ResNet 28 px, batch {size} x 2 views"

@@ -117,3 +117,30 @@ def test_every_script_is_listed_and_says_what_it_does(run):
     for name in files:
         assert f"`{name}.py`" in readme
         assert (FOLDER / f"{name}.py").read_text().startswith('"""')
+
+
+def test_the_rows_of_one_script_can_be_measured_again(run):
+    def row(script, work, reached):
+        return {
+            "script": script,
+            "work": work,
+            "goal": "some",
+            "reached": reached,
+            "missed": [] if reached else ["some"],
+            "peers": {},
+            "absent": {},
+            "checks": {},
+            "limit": None,
+            "limit_name": None,
+            "seconds": {},
+            "command": f"python benchmarks/{script}.py",
+        }
+
+    whole = [row("views", "v", True), row("losses", "l", False), row("ema", "e", True)]
+    page = run.render(whole, began=0.0, load=1.0, options=options(quick=False))
+    again = [row("losses", "l", True), row("losses", "more", True), row("knn", "new", False)]
+    new = run.updated(page, again, began=0.0, options=options(only=["losses", "knn"]))
+    works = [line.split(" | ")[0] for line in new.splitlines() if "benchmarks/" in line]
+    assert works == ["| v", "| l", "| more", "| e", "| new"]
+    assert "Goals reached: 4 of 5." in new
+    assert "Rows of losses, knn: again" in new

@@ -10,9 +10,10 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -37,7 +38,10 @@ class NotThere(OSError):
 
 
 class ShardCache:
-    """Fetches shards into a folder, and removes those used longest ago to keep its size.
+    """Fetches shards into a folder, and removes those whose use began longest ago for room.
+
+    Of a window that slides over the shards, those that entered it first are done first, however
+    often each is read.
 
     Processes may share the folder: a shard is fetched by one of them, and files appear whole.
 
@@ -54,14 +58,22 @@ class ShardCache:
     def __init__(self, folder: Path, *, limit: int, together: int) -> None:
         self.folder, self.limit, self.together = folder, limit, together
         self._running: dict[str, Future[Path]] = {}
+        self._used: deque[str] = deque(maxlen=together)
         self._lock = threading.Lock()
 
     def path(self, shard: Shard) -> Path:
         """Return the local file of a shard, waiting for it if need be."""
         path = self._file(shard)
-        if self._whole(path, shard):
-            return path
-        return self._start(shard).result()
+        if not self._whole(path, shard):
+            path = self._start(shard).result()
+        with self._lock:
+            begins = shard.url not in self._used
+            if begins:
+                self._used.append(shard.url)
+        if begins:
+            with suppress(FileNotFoundError):
+                os.utime(path)  # its use begins: the last to be removed
+        return path
 
     def prefetch(self, shard: Shard) -> None:
         """Begin to fetch a shard in a thread, unless it is there or others are on their way."""
@@ -77,12 +89,10 @@ class ShardCache:
     @staticmethod
     def _whole(path: Path, shard: Shard) -> bool:
         try:
-            if shard.length is not None and path.stat().st_size != shard.length:
-                return False
-            os.utime(path)  # used now: the last to be removed
+            size = path.stat().st_size
         except FileNotFoundError:
             return False
-        return True
+        return shard.length is None or size == shard.length
 
     def _start(self, shard: Shard) -> Future[Path]:
         with self._lock:
@@ -150,7 +160,7 @@ class ShardCache:
             raise OSError("its sha256 is not the index's")
 
     def _make_room(self, shard: Shard, part: Path, length: int | None) -> None:
-        """Reserve the space of a file, removing the shards used longest ago."""
+        """Reserve the space of a file, removing the shards whose use began longest ago."""
         need = length if length is not None else self.limit // self.together
         if need * self.together > self.limit:
             raise ValueError(
