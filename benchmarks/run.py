@@ -53,7 +53,7 @@ SCRIPTS = {
     "losses": Script(SPT, 240),
     "ema": Script(PEERS, 45),
     "step": Script(PEERS, 200),
-    "knn": Script(PEERS, 150),
+    "knn": Script(PEERS, 200),
     "probe": Script(PEERS, 90),
     "embed_folder": Script(PEERS, 150),
     "accuracy": Script(PEERS, 240),
