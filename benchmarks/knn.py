@@ -43,8 +43,10 @@ def main() -> None:
     devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     for device in [options.device] if options.device else devices:
         for kind in options.cases:
-            data = features(kind, rows, count)
-            for k in (20, 200) if kind == "spectrum" else (20,):
+            # without structure in the data only the answers need to be seen to be equal
+            whole = kind == "spectrum"
+            data = features(kind, rows, count if whole else count // 5)
+            for k in (20, 200) if whole else (20,):
                 row(kind, device, k, data, options)
 
 
