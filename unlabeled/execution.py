@@ -6,17 +6,16 @@ state-dict key. They are options of a run, like its devices, and no part of a re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from unlabeled.encoders.encoder import Encoder
 from unlabeled.nn.norms import SplitBatchNorm2d
+from unlabeled.nn.recompute import recompute
 
 _CALLS = ("forward", "local", "maps")
 
@@ -55,9 +54,7 @@ def _in_chunks(encoder: Encoder, whole: Callable[[Any], Tensor], chunk: int, x: 
         return whole(x)
     count = -(-len(x) // chunk)
     run = partial(_with_splits, encoder, whole, count)
-    if torch.is_grad_enabled():
-        run = partial(checkpoint, run, use_reentrant=False, context_fn=partial(_once_more, encoder))
-    return torch.cat([run(part) for part in x.tensor_split(count)])
+    return torch.cat([recompute(encoder, run, part) for part in x.tensor_split(count)])
 
 
 def _with_splits(encoder: Encoder, whole: Callable[[Any], Tensor], count: int, x: Tensor) -> Tensor:
@@ -71,30 +68,6 @@ def _with_splits(encoder: Encoder, whole: Callable[[Any], Tensor], count: int, x
     finally:
         for norm, number in zip(norms, splits, strict=True):
             norm.splits = number
-
-
-def _once_more(
-    encoder: Encoder,
-) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    return nullcontext(), _copied_buffers(encoder)
-
-
-@contextmanager
-def _copied_buffers(encoder: Encoder) -> Iterator[None]:
-    """Lend the encoder copies of its buffers: running statistics moved in the first pass."""
-    own = [
-        (part, name, value)
-        for part in encoder.modules()
-        for name, value in part._buffers.items()
-        if value is not None
-    ]
-    for part, name, value in own:
-        part._buffers[name] = value.clone()
-    try:
-        yield
-    finally:
-        for part, name, value in own:
-            part._buffers[name] = value
 
 
 def compile_encoders(method: nn.Module) -> None:
