@@ -27,6 +27,12 @@ class Batch(TypedDict, total=False):
     label: Tensor
     """[B] int64; for evaluators. A method may read it only if its card says ``labels = true``."""
     path: list[str]
+    factors: Tensor
+    """[B, F] float32: what generated each sample, for evaluators only; generated data alone."""
+    neighbors: Tensor
+    """[B, k] int64, the places of what the data says is similar to each sample."""
+    neighbor_images: Tensor
+    """[B, k, C, H, W], the images at these places."""
     box: list[Tensor]
     """One [B, 4] a view: top, left, height, width of the crop in pixels of the source image."""
     flip: list[Tensor]

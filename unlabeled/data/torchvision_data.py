@@ -48,6 +48,7 @@ SETS: dict[str, dict[str, Options]] = {
 SPECS = {
     "CIFAR10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
     "CIFAR100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+    "MNIST": ((0.1307,), (0.3081,)),
 }
 """Mean and std of sets that papers train on, so that such a recipe builds without the files."""
 SIZE_SAMPLE = 64
@@ -110,11 +111,12 @@ class Torchvision(ImageSource):
         return None if label is None else tuple(str(n) for n in range(int(label.max()) + 1))
 
     def spec(self) -> ImageSpec:
-        """Return channels, side and statistics: those of CIFAR need no files, others are read."""
+        """Return channels, side and statistics: those in `SPECS` need no files."""
         if self.set_name not in SPECS:
             return super().spec()
         mean, std = SPECS[self.set_name]
-        return ImageSpec(channels=3, size=self.image_size or 32, mean=mean, std=std)
+        side = 32 if len(mean) == 3 else 28
+        return ImageSpec(channels=len(mean), size=self.image_size or side, mean=mean, std=std)
 
     def side(self, images: Tensor | list[Tensor]) -> int:
         """Return ``image_size``, the arrays' side, or what suits the images."""
