@@ -55,6 +55,7 @@ MARGINS = {
     "yadim": 2.0,
     "seer": 1.0,
     "drlim": 5.0,
+    "cl_ica": 5.0,
 }
 
 
@@ -115,7 +116,7 @@ def score(encoder, data: DataSource, judge: FeatureEvaluator) -> float:
         with torch.inference_mode():
             x = data.prepare(data.spec())(raw)
             rows = torch.cat([encoder(part) for part in x.split(500)])
-        found.append(Features(rows, raw["label"]))
+        found.append(Features(rows, raw.get("label"), factors=raw.get("factors")))
     return judge.score(*found)[0].value
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from unlabeled.data.digits import Digits
+from unlabeled.data.factors import Factors
 from unlabeled.data.images import ArraySamples, ImageSource
 from unlabeled.data.neighbors import Neighbors
 from unlabeled.data.source import ImageSpec
@@ -19,7 +20,7 @@ from unlabeled.registry import find_recipe, stems
 from unlabeled.trained import Trained
 
 BATCH = 16
-OWN_DATA = (Neighbors,)
+OWN_DATA = (Neighbors, Factors)
 """Sources that methods cannot do without, small as they are."""
 
 

@@ -57,7 +57,8 @@ def evaluate(
     The floors: raw pixels (the prepared input, at 32 px where it is larger), and the same
     architecture with fresh weights, in eval mode with its batch norms at their first statistics
     (0, 1), over ``random_seeds`` seeds. Everything that is chosen is chosen inside train; test is
-    read once. Without labels only label-free scores are given.
+    read once. Without labels only label-free scores are given, and where the data has factors those
+    of evaluators that ask for them.
 
     Args:
         model: a run, its folder, an encoder file, a model's name, or an encoder.
@@ -179,12 +180,14 @@ class _Session:
         counts, classes = {"train": len(first)}, 0
         features: Found = {readout: {"train": value} for readout, value in train.items()}
         judges: list[FeatureEvaluator] = []
-        if first.label is not None:
+        if first.label is None:  # the named protocols all need labels
+            protocols = [each for each in protocols if not isinstance(each, str)]
+        if first.label is not None or (first.factors is not None and protocols):
             for readout, value in self._encode(self.model.encoder, self.model.name, "test").items():
                 features[readout]["test"] = value
             judges = _evaluators(protocols, train=len(first), seed=self.seed)
             test = features[self.readouts[0]]["test"]
-            classes = check_labels(first, test)[2]
+            classes = 0 if first.label is None else check_labels(first, test)[2]
             counts["test"] = len(test)
         rows = self._judge(judges, features, self.model.name)
         if "raw" in floors:

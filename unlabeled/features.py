@@ -42,11 +42,13 @@ class Features:
         x: [N, d] float32.
         label: [N] int64, or None where labels are not known.
         path: N paths, or None where the data is not files.
+        factors: [N, F] float32, what generated each sample, or None where that is not known.
     """
 
     x: Tensor
     label: Tensor | None = None
     path: list[str] | None = None
+    factors: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.x.ndim != 2 or self.x.dtype != torch.float32:
@@ -62,6 +64,8 @@ class Features:
             )
         if self.path is not None and len(self.path) != len(self.x):
             raise ValueError(f"{len(self.x)} features but {len(self.path)} paths")
+        if self.factors is not None and len(self.factors) != len(self.x):
+            raise ValueError(f"{len(self.x)} features but factors of {len(self.factors)} samples")
 
     def __len__(self) -> int:
         return len(self.x)
@@ -214,6 +218,7 @@ def _compute(
     count, done = data.size(split), 0
     rows: dict[str, list[Tensor]] = {name: [] for name in readouts}
     labels: list[Tensor] = []
+    factors: list[Tensor] = []
     paths: list[str] = []
     with _evaluating(predict, device) as place, torch.inference_mode():
         dtype = PRECISIONS[precision]
@@ -230,6 +235,8 @@ def _compute(
                 rows[name].append(value)
             if "label" in batch:
                 labels.append(batch["label"].long().cpu())
+            if "factors" in batch:
+                factors.append(batch["factors"].float().cpu())
             paths += batch.get("path", [])
             done += len(batch["index"])
             if progress is not None:
@@ -237,7 +244,8 @@ def _compute(
     if not done:
         raise ValueError(f"{data.name} has no samples in {split!r}: nothing to embed")
     label = torch.cat(labels) if labels else None
-    return {name: Features(torch.cat(rows[name]), label, paths or None) for name in readouts}
+    known = torch.cat(factors) if factors else None
+    return {name: Features(torch.cat(rows[name]), label, paths or None, known) for name in readouts}
 
 
 def batches(
@@ -350,6 +358,8 @@ def _keep(features: Features, path: Path) -> None:
     tensors = {"x": features.x.contiguous()}
     if features.label is not None:
         tensors["label"] = features.label.contiguous()
+    if features.factors is not None:
+        tensors["factors"] = features.factors.contiguous()
     facts = {"sha256": _digest(tensors), "path": json.dumps(features.path)}
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(f".part{os.getpid()}")
@@ -365,7 +375,8 @@ def _recall(path: Path) -> Features | None:
             facts = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if "x" in tensors and facts.get("sha256") == _digest(tensors):
-            return Features(tensors["x"], tensors.get("label"), json.loads(facts["path"]))
+            path = json.loads(facts["path"])
+            return Features(tensors["x"], tensors.get("label"), path, tensors.get("factors"))
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         LOG.debug("%s: %s", path, error)
     LOG.warning("%s is damaged: embedding again", path)

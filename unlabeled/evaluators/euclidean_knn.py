@@ -1,4 +1,4 @@
-"""k-nearest-neighbor classification by Euclidean distance, for maps whose lengths mean something."""
+"""k-nearest-neighbor classification by Euclidean distance, for maps of few dimensions."""
 
 from __future__ import annotations
 
