@@ -45,7 +45,7 @@ def test_factors_are_uniform_in_their_space(space):
         torch.testing.assert_close(z.norm(dim=1), torch.ones(len(z)))
         # a coordinate on the sphere in three dimensions is uniform (Archimedes)
         z = (z + 1) / 2
-    assert 0 <= z.min()
+    assert z.min() >= 0
     assert z.max() <= 1
     deciles = (z * 10).long().clamp_max(9)
     for column in deciles.T:

@@ -81,5 +81,5 @@ def test_pairs_are_near_each_other_in_the_box():
     z = spec.space.uniform(generator(1000), 3)
     near = laplace_in_box(z, generator(1000), scale=0.05)
     assert 0.02 < (near - z).abs().mean() < 0.06
-    assert 0 <= near.min()
+    assert near.min() >= 0
     assert near.max() <= 1

@@ -76,7 +76,7 @@ class Factors(DataSource):
     """
 
     dim: int = 10
-    space: Sphere | Box = Sphere()  # noqa: RUF009 (frozen)
+    space: Sphere | Box = Sphere()
     layers: int = 3
     samples: int = 50_000
     test_samples: int = 4096

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -60,11 +61,11 @@ def von_mises_fisher(mean: Tensor, generator: SampleGenerator, *, concentration:
         2 * concentration + root
     )  # (root - 2 concentration) / width, without a cancellation
     x0 = (1 - b) / (1 + b)
-    c = concentration * x0 + width * torch.log1p(torch.tensor(-(x0**2)).double())
+    c = concentration * x0 + width * math.log1p(-(x0**2))
     gammas = generator.normal(TRIES, 2, width).double().square().sum(3)  # of shape width / 2
     beta = gammas[..., 0] / gammas.sum(2)
     cosine = (1 - (1 + b) * beta) / (1 - (1 - b) * beta)
-    limit = concentration * cosine + width * torch.log1p(-x0 * cosine) - c.to(beta.device)
+    limit = concentration * cosine + width * torch.log1p(-x0 * cosine) - c
     accepted = limit >= (1 - generator.uniform(TRIES)).double().log()
     first = accepted.int().argmax(1, keepdim=True)
     cosine = cosine.gather(1, first).to(mean.dtype)

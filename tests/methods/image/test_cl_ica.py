@@ -33,7 +33,7 @@ def test_equal_outputs_give_the_log_of_one_more_than_the_batch(given, similarity
 
 @pytest.mark.parametrize("p", [None, 1.0, 2.0, 3.0])
 def test_loss_equals_the_official_loop(given, p):
-    """Negatives are the anchors, each its own included at distance 0; the p-th power of the norm."""
+    """Negatives are the anchors, its own included; the p-th power of the norm."""
     torch.manual_seed(0)
     one, other = torch.randn(2, 6, 3, dtype=torch.float64)
     similarity = inner_product if p is None else partial(minus_distance, p=p)
