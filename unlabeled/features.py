@@ -375,8 +375,8 @@ def _recall(path: Path) -> Features | None:
             facts = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if "x" in tensors and facts.get("sha256") == _digest(tensors):
-            path = json.loads(facts["path"])
-            return Features(tensors["x"], tensors.get("label"), path, tensors.get("factors"))
+            names = json.loads(facts["path"])
+            return Features(tensors["x"], tensors.get("label"), names, tensors.get("factors"))
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         LOG.debug("%s: %s", path, error)
     LOG.warning("%s is damaged: embedding again", path)
