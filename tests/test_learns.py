@@ -52,6 +52,7 @@ MARGINS = {
     "cpc": 2.0,
     "cpc_v2": 2.0,
     "yadim": 2.0,
+    "moco_v3": 2.0,
 }
 
 
