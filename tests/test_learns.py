@@ -53,6 +53,7 @@ MARGINS = {
     "cpc_v2": 2.0,
     "yadim": 2.0,
     "moco_v3": 2.0,
+    "simclr_v2": 2.0,
 }
 
 
