@@ -54,6 +54,7 @@ MARGINS = {
     "yadim": 2.0,
     "moco_v3": 2.0,
     "simclr_v2": 2.0,
+    "micle": 2.0,
 }
 
 
