@@ -56,6 +56,9 @@ MARGINS = {
     "seer": 1.0,
     "drlim": 5.0,
     "cl_ica": 5.0,
+    "moco_v3": 2.0,
+    "simclr_v2": 2.0,
+    "micle": 2.0,
 }
 
 

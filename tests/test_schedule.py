@@ -3,7 +3,7 @@ from itertools import pairwise
 
 import pytest
 
-from unlabeled.schedule import Clock, constant, cosine, linear, steps
+from unlabeled.schedule import Clock, constant, cosine, linear, steps, warm_cosine
 
 
 def at(step: int, total: int = 100, epoch: int = 10) -> Clock:
@@ -55,3 +55,12 @@ def test_cosine_never_rises_again():
     values = [rate(at(step)) for step in range(10, 101)]
     assert all(a >= b for a, b in pairwise(values))
     assert math.isclose(values[-1], 0.0, abs_tol=1e-12)
+
+
+def test_warm_cosine_keeps_a_long_warmup():
+    schedule = warm_cosine(0.4, warmup=0.2)
+    found = [schedule(at(step)) for step in (0, 10, 20, 60, 100)]
+    assert found == pytest.approx([0, 0.2, 0.4, 0.2, 0])
+    assert warm_cosine(0.4, warmup=0.0)(at(0)) == 0.4
+    with pytest.raises(ValueError, match="share of the run"):
+        warm_cosine(0.4, warmup=1.0)

@@ -37,6 +37,8 @@ class Batch(TypedDict, total=False):
     """One [B, 4] a view: top, left, height, width of the crop in pixels of the source image."""
     flip: list[Tensor]
     """One [B] bool a view: whether the crop was mirrored left to right."""
+    instances: list[Any]
+    """One a sample, in raw batches of data whose samples are cases: all images of the case."""
     angle: list[Tensor]
     """One [B] int64 a view: quarter turns, counterclockwise, after the crop."""
 

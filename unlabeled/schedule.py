@@ -51,6 +51,19 @@ def cosine(
     return partial(_cosine, start=start, end=end, warmup=warmup, warmup_from=warmup_from)
 
 
+def warm_cosine(start: float, *, warmup: float) -> Schedule:
+    """Rise to ``start`` in a straight line over a share of the run, then half a cosine to 0.
+
+    For warm-ups that are longer than the tenth of the run at which `cosine` cuts them.
+
+    Raises:
+        ValueError: ``warmup`` is not a share in [0, 1).
+    """
+    if not 0 <= warmup < 1:
+        raise ValueError(f"warmup is {warmup}: give a share of the run in [0, 1)")
+    return partial(_warm_cosine, start=start, warmup=warmup)
+
+
 def steps(start: float, *, at: tuple[float, ...], factor: float = 0.1) -> Schedule:
     """``start`` times ``factor`` for each share of the run in ``at`` that has passed."""
     return partial(_steps, start=start, at=at, factor=factor)
@@ -71,6 +84,13 @@ def _cosine(clock: Clock, *, start: float, end: float, warmup: float, warmup_fro
         return warmup_from + (start - warmup_from) * clock.step / warm
     share = (clock.step - warm) / max(1.0, clock.steps - warm)
     return end + (start - end) * (1 + math.cos(math.pi * min(1.0, share))) / 2
+
+
+def _warm_cosine(clock: Clock, *, start: float, warmup: float) -> float:
+    if clock.progress < warmup:
+        return start * clock.progress / warmup
+    share = (clock.progress - warmup) / (1 - warmup)
+    return start * (1 + math.cos(math.pi * min(1.0, share))) / 2
 
 
 def _steps(clock: Clock, *, start: float, at: tuple[float, ...], factor: float) -> float:
