@@ -4,12 +4,7 @@ import pytest
 import torch
 
 from unlabeled.data.source import ImageSpec
-from unlabeled.methods.image import drlim
 from unlabeled.methods.image.drlim import DrLIM, map_encoder
-from unlabeled.monitor import Collapse
-from unlabeled.ops.neighbors import distances
-from unlabeled.pretraining import pretrain
-from unlabeled.views.neighbors import shifted
 
 NONE = -1  # the place of no image: nobody's neighbor
 
@@ -106,37 +101,3 @@ def test_the_network_is_figure_3():
     assert sizes[3] == (30, 1, 1)
     with pytest.raises(ValueError, match="needs 8"):
         map_encoder(replace(spec, size=6))
-
-
-def trained(folder, **changes):
-    recipe = replace(drlim.small(), epochs=60, **changes)
-    run = pretrain(recipe, out=folder, logger=False, accelerator="cpu", checkpoint_seconds=1e9)
-    return run.model().encoder.eval()
-
-
-def spread_of_shifts(encoder, recipe):
-    """Distance of an image and its copy, over that of two images."""
-    raw = recipe.data.split("test").__getitems__(list(range(200)))
-    prepare = recipe.data.prepare(recipe.data.spec())
-    copy = {**raw, "views": [shifted(raw["views"][0], torch.full((200,), 3)).byte()]}
-    with torch.no_grad():
-        points, moved = encoder(prepare(raw)), encoder(prepare(copy))
-    between = distances(points, points.roll(1, 0)).mean()
-    return (distances(points, moved).mean() / between).item()
-
-
-@pytest.mark.learns
-def test_shifts_in_the_graph_make_the_map_invariant_to_them(tmp_path):
-    recipe = drlim.small()
-    with_shifts = spread_of_shifts(trained(tmp_path / "with"), recipe)
-    still = replace(recipe.views, shifts=(0,))
-    without = spread_of_shifts(trained(tmp_path / "without", views=still), recipe)
-    assert with_shifts < without / 3, (with_shifts, without)
-    assert with_shifts < 0.3
-
-
-@pytest.mark.learns
-def test_without_repulsion_the_map_collapses_and_the_run_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(drlim, "pair_margin", lambda near, far, *, margin: near.square().mean() / 2)
-    with pytest.raises(Collapse):
-        trained(tmp_path / "run")

@@ -176,7 +176,7 @@ def small_laplace() -> Recipe:
 
 
 def small_normal() -> Recipe:
-    """The same with normal positives and p = 2: found together, but turned."""
+    """The same with normal positives and p = 2, for which the theory leaves a rotation open."""
     return replace(
         small_laplace(),
         method=partial(ClIca, similarity=partial(minus_distance, p=2.0), temperature=0.005),
