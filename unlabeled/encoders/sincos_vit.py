@@ -56,7 +56,7 @@ def sincos_vit(
         "num_heads": heads,
     }  # fmt: skip
     arguments: dict[str, Any] = {"num_classes": 0, "in_chans": spec.channels, **sizes}
-    net = VisionTransformer(dynamic_img_size=True, **arguments)
+    net: Any = VisionTransformer(dynamic_img_size=True, **arguments)
     _initialize(net, channels=spec.channels, patch=patch)
     grid = spec.size // patch
     with torch.no_grad():

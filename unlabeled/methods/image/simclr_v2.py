@@ -185,7 +185,7 @@ def distill_paper() -> Recipe:
         method=partial(
             Distillation,
             teacher=Trained(recipe="simclr_v2:fine_tune_paper"),
-            teacher_encoder=fine_tune_paper().encoder,
+            teacher_encoder=partial(classifying_encoder, base=big_paper().encoder, classes=1000),
             temperature=0.1,
         ),
         encoder=partial(classifying_encoder, base=student, classes=1000),
@@ -225,7 +225,7 @@ def distill() -> Recipe:
         method=partial(
             Distillation,
             teacher=Trained(recipe="simclr_v2:fine_tune"),
-            teacher_encoder=fine_tune().encoder,
+            teacher_encoder=partial(classifying_encoder, base=small().encoder, classes=10),
             temperature=0.1,
         ),
         encoder=partial(classifying_encoder, base=student, classes=10),
