@@ -20,3 +20,8 @@ def _known_state() -> None:
     # the command line takes the library's log for its console; caplog listens at the root
     log = logging.getLogger("unlabeled")
     log.handlers, log.propagate = [], True
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # the longest file starts first, so that at the end no worker waits for the one that has it
+    items.sort(key=lambda item: item.get_closest_marker("learns") is None)
