@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import subprocess
 import sys
@@ -393,3 +394,20 @@ def test_simclr_views_have_every_operation() -> None:
     )
     assert operations.codes.shape == (64, 6)  # four jitters, gray, blur; solarize is off
     assert set(operations.codes.unique().tolist()) == {0, 1, 2, 3, 4, 5, 6}
+
+
+def test_room_is_not_freed_while_it_is_used() -> None:
+    """With a page of its own for whatever is allocated, use after free ends the process."""
+    script = (
+        "import torch\n"
+        "from tests.views.test_kernel import FULL, SampleGenerator, smooth, spec_of\n"
+        "for side in (700, 1500):\n"
+        "    images = smooth(2, 3, side, side)\n"
+        "    drawn = FULL.draw(images, SampleGenerator(0, 0, torch.arange(2)))\n"
+        "    assert FULL.apply(images, drawn, spec_of(3, 1024)).isfinite().all()\n"
+    )
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "4096", "MALLOC_MMAP_MAX_": "1000000"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr

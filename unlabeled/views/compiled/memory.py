@@ -42,7 +42,11 @@ _floats_at, _uint8s_at = _pointer_to(types.float32), _pointer_to(types.uint8)
 
 @jit
 def address_of(array: Any) -> int:
-    """Where an array's first value lies; the array must outlive its use."""
+    """Where an array's first value lies.
+
+    The array must outlive the address's use, and numba frees one that it made after the last
+    mention of its name: take addresses of parameters only.
+    """
     return np.int64(array.ctypes.data)  # type: ignore[return-value]
 
 

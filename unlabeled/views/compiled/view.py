@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from unlabeled.views.compiled.blur import blur_rows, gauss
-from unlabeled.views.compiled.memory import Floats, Integers, address_of, floats, jit
+from unlabeled.views.compiled.memory import Floats, Integers, Places, address_of, floats, jit
 from unlabeled.views.compiled.pixels import (
     ONE,
     ZERO,
@@ -93,7 +93,13 @@ def _light(view: int, channels: int, plane: int, start: int, count: int) -> floa
 
 
 @jit
-def make_views(
+def _rows(size: int) -> int:
+    """Rows of a block."""
+    return min(size, max(LINES, _BLOCK // size))
+
+
+@jit
+def _make_views(
     addresses: Integers,
     layouts: Integers,
     boxes: Integers,
@@ -108,38 +114,19 @@ def make_views(
     threshold: Any,
     begin: int,
     end: int,
+    places: Places,
+    weights_x: Floats,
+    weights_y: Floats,
+    lines: Floats,
+    pitch: int,
+    ring: Floats,
+    depth: int,
+    padded: Floats,
+    spare: Floats,
 ) -> None:
-    """Make the views of samples ``begin`` to ``end`` in their places of the result.
-
-    Args:
-        addresses: [B] of the images' first values; those of a row lie side by side.
-        layouts: [B, 3]: bytes to the next channel and to the next row, and whether values are
-            float32 in 0 .. 1 rather than uint8.
-        boxes: [B, 4] top, left, height, width.
-        flips: [B] bool.
-        codes: [B, K] int8, the operations in each sample's order.
-        values: [B, K] float32, their factors, shifts and sigmas.
-        factors: [C], by which values in 0 .. 1 are multiplied at the end.
-        shifts: [C], what is added then.
-        result: [B, C, S, S].
-        reach: 1 for the triangle, 2 for the cubic.
-        radius: the most taps a side of the blur.
-        threshold: of solarize.
-        begin: first sample.
-        end: past the last sample.
-    """
+    """`make_views` with room to work in; `Room` says which."""
     channels, size, operations = result.shape[1], result.shape[2], codes.shape[1]
-    plane, rows = size * size, min(size, max(LINES, _BLOCK // size))
-    longest_y, longest_x = boxes[begin:end, 2].max(), boxes[begin:end, 3].max()
-    most_x, most_y = tap_count(longest_x, size, reach), tap_count(longest_y, size, reach)
-    places = np.empty((2, size), np.uint32)
-    weights_x, weights_y = np.empty(most_x * size, np.float32), np.empty(most_y * size, np.float32)
-    weights = np.empty(radius + 1, np.float32)  # of the blur
-    # the rows of a block of an enlarged crop, the taps around, and what LINES makes too many
-    depth, pitch = rows + 2 * reach + LINES + 1, longest_x + most_x
-    lines, padded = np.zeros(LINES * pitch, np.float32), np.zeros(size + 2 * radius, np.float32)
-    ring = np.zeros(max(depth, 2 * radius + 1) * channels * size, np.float32)
-    spare = np.zeros(size, np.float32)
+    plane, rows = size * size, _rows(size)
     room = Room(
         address_of(lines),
         pitch,
@@ -148,6 +135,7 @@ def make_views(
         address_of(padded),
         address_of(spare),
     )
+    weights = np.empty(radius + 1, np.float32)  # of the blur
     zero, upright = np.int64(0), np.bool_(False)  # a literal would be compiled for by itself
 
     for sample in range(begin, end):
@@ -221,3 +209,73 @@ def make_views(
             else:
                 blur = gauss(weights, values[sample, following], radius)
             position = following + 1
+
+
+@jit
+def make_views(
+    addresses: Integers,
+    layouts: Integers,
+    boxes: Integers,
+    flips: Any,
+    codes: Any,
+    values: Floats,
+    factors: Floats,
+    shifts: Floats,
+    result: Floats,
+    reach: int,
+    radius: int,
+    threshold: Any,
+    begin: int,
+    end: int,
+) -> None:
+    """Make the views of samples ``begin`` to ``end`` in their places of the result.
+
+    Args:
+        addresses: [B] of the images' first values; those of a row lie side by side.
+        layouts: [B, 3]: bytes to the next channel and to the next row, and whether values are
+            float32 in 0 .. 1 rather than uint8.
+        boxes: [B, 4] top, left, height, width.
+        flips: [B] bool.
+        codes: [B, K] int8, the operations in each sample's order.
+        values: [B, K] float32, their factors, shifts and sigmas.
+        factors: [C], by which values in 0 .. 1 are multiplied at the end.
+        shifts: [C], what is added then.
+        result: [B, C, S, S].
+        reach: 1 for the triangle, 2 for the cubic.
+        radius: the most taps a side of the blur.
+        threshold: of solarize.
+        begin: first sample.
+        end: past the last sample.
+    """
+    channels, size = result.shape[1], result.shape[2]
+    longest_y, longest_x = boxes[begin:end, 2].max(), boxes[begin:end, 3].max()
+    most_x, most_y = tap_count(longest_x, size, reach), tap_count(longest_y, size, reach)
+    # the rows of a block of an enlarged crop, the taps around, and what LINES makes too many
+    depth, pitch = _rows(size) + 2 * reach + LINES + 1, longest_x + most_x
+    # numba frees an array after the last mention of its name, so the addresses of these are taken
+    # in a function that they are handed to: they live until it returns
+    _make_views(
+        addresses,
+        layouts,
+        boxes,
+        flips,
+        codes,
+        values,
+        factors,
+        shifts,
+        result,
+        reach,
+        radius,
+        threshold,
+        begin,
+        end,
+        np.empty((2, size), np.uint32),
+        np.empty(most_x * size, np.float32),
+        np.empty(most_y * size, np.float32),
+        np.zeros(LINES * pitch, np.float32),
+        pitch,
+        np.zeros(max(depth, 2 * radius + 1) * channels * size, np.float32),
+        depth,
+        np.zeros(size + 2 * radius, np.float32),
+        np.zeros(size, np.float32),
+    )
