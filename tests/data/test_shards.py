@@ -7,12 +7,14 @@ import shutil
 import time
 import tracemalloc
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
 
 from tests.data.tars import fill, levels, picture, serving, write_tar
 from unlabeled.data import fetch, open_data
+from unlabeled.data.fetch import ShardCache
 from unlabeled.data.shardindex import write_index
 from unlabeled.data.shards import Shards, _fields, _read_listing, _records, _splits, _store
 from unlabeled.data.stream import Loader, Stream
@@ -304,6 +306,17 @@ def test_an_epoch_fetches_each_shard_once_ahead_of_use_within_the_limit(tmp_path
         asked = [name for name in server.asked if name.endswith(".tar")]
         assert len(asked) == len(set(asked)) >= 18
         assert max(most) <= limit
+
+
+def test_the_order_of_use_is_known_to_the_nanosecond(tmp_path, twenty):
+    with serving(twenty) as server:
+        records = _records(_fields(remote(tmp_path, server.url, disk_bytes=10**9)))
+        for shard in records.shards:
+            records.cache.prefetch(shard)
+            records.cache.path(shard)
+        again = ShardCache(records.cache.folder, limit=10**9, together=6)  # as another process
+        dates = [again.path(shard).stat().st_mtime_ns for shard in records.shards]
+        assert all(early < late for early, late in pairwise(dates))
 
 
 def test_a_shard_is_fetched_while_the_one_before_is_used(tmp_path, twenty):

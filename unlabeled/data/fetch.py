@@ -72,7 +72,7 @@ class ShardCache:
                 self._used.append(shard.url)
         if begins:
             with suppress(FileNotFoundError):
-                os.utime(path)  # its use begins: the last to be removed
+                _touch(path)  # its use begins: the last to be removed
         return path
 
     def prefetch(self, shard: Shard) -> None:
@@ -127,6 +127,7 @@ class ShardCache:
             part = path.with_name(f"{path.name}.part")
             try:
                 retry(shard.url, lambda: self._download(shard, part))
+                _touch(part)
                 part.replace(path)
             finally:
                 part.unlink(missing_ok=True)
@@ -171,7 +172,7 @@ class ShardCache:
         with _locked(self.folder / "folder.lock"):
             part.unlink(missing_ok=True)
             files = sorted(
-                (status.st_mtime, status.st_size, path)
+                (status.st_mtime_ns, status.st_size, path)
                 for path in self.folder.iterdir()
                 if path.suffix != ".lock" and (status := _status(path)) is not None
             )
@@ -184,6 +185,12 @@ class ShardCache:
                     total -= size
             with part.open("wb") as file:
                 file.truncate(need)
+
+
+def _touch(path: Path) -> None:
+    """Date a file now, to the nanosecond: the system's own dates are the same for some ms."""
+    now = time.time_ns()
+    os.utime(path, ns=(now, now))
 
 
 def _status(path: Path) -> os.stat_result | None:
