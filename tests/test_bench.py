@@ -2,7 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from unlabeled import floors
 from unlabeled.bench import bench
+from unlabeled.evaluation import evaluate
 
 STUDY = str(Path(__file__).with_name("toy_study.py"))
 
@@ -44,3 +46,24 @@ def test_figures_of_changed_fields_are_not_stored(measured):
 def test_the_arms_of_a_study_are_trained_apart(measured):
     scores = measured[0]["scores"]["effective_rank"]
     assert scores["slow"] != scores["fast"]
+
+
+def test_floors_are_judged_once_and_again_when_anything_they_depend_on_changes(
+    measured, tmp_path, monkeypatch
+):
+    asked = []
+
+    def spy(*args, **options):
+        asked.append(sorted(options["floors"]))
+        return evaluate(*args, **options)
+
+    monkeypatch.setattr("unlabeled.bench.evaluate", spy)
+    options = {"seeds": 1, "out": tmp_path, "overrides": {"precision": "32-true"}}
+    first = bench(f"{STUDY}:small", say=list, **options)[0]
+    again = bench(f"{STUDY}:small", say=list, **options)[0]
+    assert asked == [["random", "raw"], [], [], []]
+    assert again["scores"]["knn"] == first["scores"]["knn"]
+    assert first["scores"]["knn"]["random"] == measured[0]["scores"]["knn"]["random"][:1]
+    monkeypatch.setattr(floors, "_code", lambda: "another")
+    bench(f"{STUDY}:small", say=list, **options)
+    assert asked[4:] == [["random", "raw"], []]

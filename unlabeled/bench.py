@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from unlabeled.catalog.board import CEILING
 from unlabeled.catalog.result_files import RESULTS
 from unlabeled.evaluation import evaluate
 from unlabeled.evaluators.scores import RANDOM, RAW, SUPERVISED, Row, Scores
+from unlabeled.floors import Floors
 from unlabeled.plan import Plan, make_plan
 from unlabeled.pretraining import pretrain
 from unlabeled.recipe import Recipe, Study, describe, fingerprint
@@ -43,7 +45,7 @@ def bench(
     Each seed makes its own weights, order, views, and random encoder; raw pixels are a floor too.
     Judged by the recipe's own evaluators where it names some, else by kNN and a linear probe. A
     seed whose run is finished in ``out`` already, by the same recipe, is evaluated again but not
-    trained again.
+    trained again. Floors are judged once for all recipes that share them (`unlabeled.floors`).
 
     Args:
         name: ``stem`` or ``stem:preset``.
@@ -63,6 +65,7 @@ def bench(
     first = next(iter(recipes.values()))
     judges = study.evaluators if study is not None else first.evaluate or PROTOCOLS
     folder = out or Path("runs") / "bench" / f"{stem}-{preset}"
+    kept = Floors((out or folder.parent) / "floors")
     scores: Scores_ = {}
     protocols: dict[str, dict[str, Any]] = {}
     seconds = []
@@ -76,15 +79,21 @@ def bench(
             passed += took
             # the recipes of a study share their floors with the first unless data or encoder differ
             floors = ("raw", "random") if _unlike(recipe, first) or recipe is first else ()
+            known = {floor: kept.read(floor, recipe, judges, seed) for floor in floors}
             found = evaluate(
                 run,
                 protocols=[judge for judge in judges if judge not in LABEL_FREE],
-                floors=floors,
+                floors=[floor for floor, rows in known.items() if not rows],
                 readouts=(READOUT,),
                 random_seeds=1,
                 seed=seed,
                 name=stem,
             )
+            for floor, rows in known.items():
+                if rows:
+                    found = replace(found, rows=(*found.rows, *rows))
+                else:
+                    kept.write(floor, recipe, judges, seed, found.rows)
             _collect(scores, protocols, found, stem, branch, recipe, first, judges)
             if study is not None:
                 _add(scores, "seconds", branch, took)
