@@ -21,6 +21,7 @@ from unlabeled.evaluators.labelfree import LabelFree
 from unlabeled.evaluators.linear import Linear
 from unlabeled.evaluators.scores import RANDOM, RAW, SUPERVISED, Row, Scores
 from unlabeled.evaluators.supervised import FEW_PROTOCOL, PROTOCOL, Supervised, end_to_end
+from unlabeled.evaluators.tags import Tags
 from unlabeled.features import READOUTS, Features, Progress, embed, embed_readouts, raw_pixels
 from unlabeled.ops.knn import bfloat16_is_fast
 
@@ -57,8 +58,8 @@ def evaluate(
     The floors: raw pixels (the prepared input, at 32 px where it is larger), and the same
     architecture with fresh weights, in eval mode with its batch norms at their first statistics
     (0, 1), over ``random_seeds`` seeds. Everything that is chosen is chosen inside train; test is
-    read once. Without labels only label-free scores are given, and where the data has factors those
-    of evaluators that ask for them.
+    read once. Without labels only label-free scores are given, where the data has tags the probe
+    of each (`Tags`), and where it has factors the scores of evaluators that ask for them.
 
     Args:
         model: a run, its folder, an encoder file, a model's name, or an encoder.
@@ -182,7 +183,10 @@ class _Session:
         judges: list[FeatureEvaluator] = []
         if first.label is None:  # the named protocols all need labels
             protocols = [each for each in protocols if not isinstance(each, str)]
-        if first.label is not None or (first.factors is not None and protocols):
+            if first.tags is not None and named and not protocols:
+                protocols = [Tags(seed=self.seed)]
+        judged = first.factors is not None or first.tags is not None
+        if first.label is not None or (judged and protocols):
             for readout, value in self._encode(self.model.encoder, self.model.name, "test").items():
                 features[readout]["test"] = value
             judges = _evaluators(protocols, train=len(first), seed=self.seed)

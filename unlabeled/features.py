@@ -30,6 +30,9 @@ READOUTS = ("pooled", "grid2")
 PRECISIONS = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 RAW_SIDE = 32
 
+FACTS = ("factors", "tags", "case")
+"""What a raw batch may say of its samples beside label and path, for evaluators."""
+
 Progress = Callable[[int, int], None]
 """Called with the samples done and the samples in all."""
 
@@ -43,12 +46,17 @@ class Features:
         label: [N] int64, or None where labels are not known.
         path: N paths, or None where the data is not files.
         factors: [N, F] float32, what generated each sample, or None where that is not known.
+        tags: [N, K] float32, 1 where a sample has the tag, 0 where not, NaN where that is not
+            known; or None where the data has no tags.
+        case: [N] int64, which samples are of one case; or None where each is its own.
     """
 
     x: Tensor
     label: Tensor | None = None
     path: list[str] | None = None
     factors: Tensor | None = None
+    tags: Tensor | None = None
+    case: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.x.ndim != 2 or self.x.dtype != torch.float32:
@@ -64,8 +72,10 @@ class Features:
             )
         if self.path is not None and len(self.path) != len(self.x):
             raise ValueError(f"{len(self.x)} features but {len(self.path)} paths")
-        if self.factors is not None and len(self.factors) != len(self.x):
-            raise ValueError(f"{len(self.x)} features but factors of {len(self.factors)} samples")
+        for name in FACTS:
+            value = getattr(self, name)
+            if value is not None and len(value) != len(self.x):
+                raise ValueError(f"{len(self.x)} features but {name} of {len(value)} samples")
 
     def __len__(self) -> int:
         return len(self.x)
@@ -218,7 +228,7 @@ def _compute(
     count, done = data.size(split), 0
     rows: dict[str, list[Tensor]] = {name: [] for name in readouts}
     labels: list[Tensor] = []
-    factors: list[Tensor] = []
+    facts: dict[str, list[Tensor]] = {name: [] for name in FACTS}
     paths: list[str] = []
     with _evaluating(predict, device) as place, torch.inference_mode():
         dtype = PRECISIONS[precision]
@@ -235,8 +245,9 @@ def _compute(
                 rows[name].append(value)
             if "label" in batch:
                 labels.append(batch["label"].long().cpu())
-            if "factors" in batch:
-                factors.append(batch["factors"].float().cpu())
+            for name in FACTS:
+                if name in batch:
+                    facts[name].append(batch[name].cpu())
             paths += batch.get("path", [])
             done += len(batch["index"])
             if progress is not None:
@@ -244,8 +255,10 @@ def _compute(
     if not done:
         raise ValueError(f"{data.name} has no samples in {split!r}: nothing to embed")
     label = torch.cat(labels) if labels else None
-    known = torch.cat(factors) if factors else None
-    return {name: Features(torch.cat(rows[name]), label, paths or None, known) for name in readouts}
+    known = {name: torch.cat(values) for name, values in facts.items() if values}
+    return {
+        name: Features(torch.cat(rows[name]), label, paths or None, **known) for name in readouts
+    }
 
 
 def batches(
@@ -358,8 +371,9 @@ def _keep(features: Features, path: Path) -> None:
     tensors = {"x": features.x.contiguous()}
     if features.label is not None:
         tensors["label"] = features.label.contiguous()
-    if features.factors is not None:
-        tensors["factors"] = features.factors.contiguous()
+    for name in FACTS:
+        if (value := getattr(features, name)) is not None:
+            tensors[name] = value.contiguous()
     facts = {"sha256": _digest(tensors), "path": json.dumps(features.path)}
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(f".part{os.getpid()}")
@@ -375,8 +389,7 @@ def _recall(path: Path) -> Features | None:
             facts = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if "x" in tensors and facts.get("sha256") == _digest(tensors):
-            names = json.loads(facts["path"])
-            return Features(tensors["x"], tensors.get("label"), names, tensors.get("factors"))
+            return Features(**tensors, path=json.loads(facts["path"]))
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         LOG.debug("%s: %s", path, error)
     LOG.warning("%s is damaged: embedding again", path)

@@ -29,6 +29,10 @@ class Batch(TypedDict, total=False):
     path: list[str]
     factors: Tensor
     """[B, F] float32: what generated each sample, for evaluators only; generated data alone."""
+    tags: Tensor
+    """[B, K] float32: 1 where a sample has the tag, 0 where not, NaN unknown; for evaluators."""
+    case: Tensor
+    """[B] int64: which samples are of one case, where they are judged one by one."""
     neighbors: Tensor
     """[B, k] int64, the places of what the data says is similar to each sample."""
     neighbor_images: Tensor

@@ -61,7 +61,15 @@ def test_known_sets_say_where_they_are_or_how_to_get_them(tmp_path, monkeypatch)
     monkeypatch.setenv("UNLABELED_DATA", str(tmp_path))
     monkeypatch.setattr("unlabeled.data.fashion_mnist.DEBIAN_FOLDER", tmp_path / "none")
     rows = {row.name: row for row in known()}
-    assert list(rows) == ["fashion-mnist", "emoji", "digits", "imagenet", "asterisk", "librispeech"]
+    assert list(rows) == [
+        "fashion-mnist",
+        "emoji",
+        "digits",
+        "xrays",
+        "imagenet",
+        "asterisk",
+        "librispeech",
+    ]
     assert rows["fashion-mnist"].found is None
     assert rows["fashion-mnist"].remedy == "run: unlabeled data get fashion-mnist"
     assert rows["digits"].found == get("digits") == "scikit-learn"

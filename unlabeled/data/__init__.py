@@ -12,7 +12,7 @@ from unlabeled.data.source import DataSource
 
 __all__ = ["Known", "get", "known", "open_data"]
 
-NAMES = ("fashion-mnist", "emoji", "digits", "imagenet", "asterisk", "librispeech")
+NAMES = ("fashion-mnist", "emoji", "digits", "xrays", "imagenet", "asterisk", "librispeech")
 FORMS = (
     f"{', '.join(NAMES)}, torchvision/NAME (such as torchvision/CIFAR10), a folder of images or "
     "of recordings, a .txt or .csv list of paths, a .npy or .npz file, a pack, tar shards (a "
@@ -57,6 +57,10 @@ def open_data(
         from unlabeled.data.emoji import Emoji
 
         return Emoji(root)
+    if text == "xrays":
+        from unlabeled.data.xrays import XRays
+
+        return XRays()
     if text == "digits":
         from unlabeled.data.digits import Digits
 
@@ -167,6 +171,7 @@ def known() -> list[Known]:
         Known("fashion-mnist", fashion, fashion_mnist.REMEDY, 70_000),
         Known("emoji", drawings, emoji.REMEDY, 1870),
         Known("digits", "scikit-learn", "comes with scikit-learn", 1797),
+        Known("xrays", "drawn", "drawn when asked for", 7000),
         Known("imagenet", None, "get it at image-net.org, then give its folder as root", 1_331_167),
         Known("asterisk", prompts, asterisk.REMEDY, 2_780),
         Known("librispeech", None, librispeech.REMEDY, 28_539),

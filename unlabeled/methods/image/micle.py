@@ -1,7 +1,7 @@
 """MICLe: Big Self-Supervised Models Advance Medical Image Classification (2101.05224).
 
-``generic`` to ``domain`` to ``warm``: SimCLR on ordinary images, SimCLR on those of the domain,
-then pairs of images of one case. ``small`` is the last step alone.
+``domain`` to ``warm``, from SimCLR on ordinary images: SimCLR on those of the domain, then pairs of
+images of one case. ``small`` is the last step alone.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from torch import Tensor
 
 from unlabeled.data.cases import CaseFolder, Photographed
 from unlabeled.data.fashion_mnist import FashionMnist
+from unlabeled.data.xrays import XRays
 from unlabeled.encoders.encoder import Encoder
 from unlabeled.encoders.image import timm_encoder
+from unlabeled.evaluators.tags import Tags
 from unlabeled.losses.contrastive import nt_xent
 from unlabeled.method import Batch, Method
 from unlabeled.methods.image import simclr
@@ -100,21 +102,26 @@ def paper() -> Recipe:
 
 
 def small() -> Recipe:
-    """The last stage from random weights: minutes on two CPU cores, on photographed clothes."""
+    """The last stage from random weights, on drawn X-rays of 32 px; minutes on two CPU cores.
+
+    Judged by the mean area under the ROC of five findings (section 4, CheXpert).
+    """
     return replace(
         simclr.small(),
         method=partial(MICLe, start=None),
-        data=Photographed(FashionMnist()),
-        views=MultiInstance(mild_augment()),
+        data=XRays(),
+        views=MultiInstance(mild_augment(scale=(0.6, 1.0), strength=0.4)),
+        epochs=12,
+        evaluate=(Tags(),),
     )
 
 
 def domain() -> Recipe:
-    """Stage 2 at small size: two views of one photograph each, from `simclr.small`."""
+    """Stage 2 at small size: two views of one X-ray each, from `simclr.small`."""
     return replace(
         small(),
         method=partial(MICLe, start=Trained(recipe="simclr:small")),
-        views=SingleInstance(mild_augment()),
+        views=SingleInstance(mild_augment(scale=(0.6, 1.0), strength=0.4)),
     )
 
 
@@ -122,3 +129,13 @@ def warm() -> Recipe:
     """All stages at small size: the pairs of `small`, from `domain`."""
     recipe = small()
     return replace(recipe, method=partial(MICLe, start=Trained(recipe="micle:domain")))
+
+
+def clothes() -> Recipe:
+    """The pairs on real images: photographs of the articles of Fashion-MNIST."""
+    return replace(
+        simclr.small(),
+        method=partial(MICLe, start=None),
+        data=Photographed(FashionMnist()),
+        views=MultiInstance(mild_augment()),
+    )
