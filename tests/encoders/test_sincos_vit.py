@@ -3,6 +3,7 @@ from functools import partial
 
 import pytest
 import torch
+from torch import nn
 
 from unlabeled.artifacts import load_encoder, save_encoder
 from unlabeled.data.source import ImageSpec
@@ -60,6 +61,21 @@ def test_the_class_token_is_the_output_and_a_file_gives_it_back(tmp_path):
     assert encoder(torch.randn(2, 1, 24, 24)).shape == (2, 24)
     path = save_encoder(encoder, partial(sincos_vit, **SIZES), tmp_path, name="toy")
     torch.testing.assert_close(load_encoder(path).encoder.eval()(x), encoder(x))
+
+
+def test_batch_norm_stands_before_the_mlps_only_and_can_be_synchronized():
+    net = sincos_vit(SPEC, **SIZES, batchnorm=True).net
+    for block in net.blocks:
+        assert isinstance(block.norm1, nn.LayerNorm)
+        assert isinstance(block.norm2.norm, nn.BatchNorm1d)
+        assert isinstance(block.mlp.norm, nn.Identity)
+    x = 3 + 2 * torch.randn(5, 17, 24)
+    x[:, 0] += 1
+    found = net.blocks[0].norm2(x)
+    torch.testing.assert_close(found.mean((0, 1)), torch.zeros(24), atol=1e-5, rtol=0)
+    assert found[:, 0].mean() > 0.2  # not token by token, as layer norm would
+    synced = nn.SyncBatchNorm.convert_sync_batchnorm(net)
+    assert isinstance(synced.blocks[0].norm2.norm, nn.SyncBatchNorm)
 
 
 @pytest.mark.parametrize("change", [{"patch": 5}, {"heads": 5}, {"dim": 18}])

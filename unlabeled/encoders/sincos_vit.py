@@ -25,6 +25,7 @@ def sincos_vit(
     heads: int,
     patch: int,
     frozen_patches: bool = True,
+    batchnorm: bool = False,
 ) -> TimmEncoder:
     """Build timm's VisionTransformer with a class token, initialized as MoCo v3's.
 
@@ -40,6 +41,8 @@ def sincos_vit(
         heads: attention heads of a block (12 in the paper's ViT-S too, section 5, table 2).
         patch: side of a patch in pixels; it divides the image's side.
         frozen_patches: whether the patch projection keeps its random weights.
+        batchnorm: normalize over batch and positions, not over channels, before each block's MLP:
+            ViT-BN (section 5).
 
     Raises:
         ValueError: sizes that do not divide.
@@ -57,6 +60,9 @@ def sincos_vit(
     }  # fmt: skip
     arguments: dict[str, Any] = {"num_classes": 0, "in_chans": spec.channels, **sizes}
     net: Any = VisionTransformer(dynamic_img_size=True, **arguments)
+    if batchnorm:
+        for block in net.blocks:
+            block.norm2 = TokenBatchNorm(dim)
     _initialize(net, channels=spec.channels, patch=patch)
     grid = spec.size // patch
     with torch.no_grad():
@@ -67,6 +73,21 @@ def sincos_vit(
         net.patch_embed.proj.requires_grad_(False)
     made = Origin(name="timm/vit_base_patch16_224", arguments=arguments)
     return TimmEncoder(net, rank=3, spec=spec, made=made)
+
+
+class TokenBatchNorm(nn.Module):
+    """Batch norm of tokens: each channel over all positions of all samples.
+
+    It holds the norm and does not inherit it, so that synchronized statistics find it.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(dim)
+
+    def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+        """[B, N, dim]."""
+        return self.norm(x.flatten(0, 1)).view_as(x)
 
 
 def sincos_positions(

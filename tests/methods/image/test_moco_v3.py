@@ -119,6 +119,14 @@ def test_patches_stay_as_they_were_while_all_else_moves():
         assert torch.equal(value, before[name]) == (name in fixed), name
 
 
+def test_the_lists_figure_is_a_vit_bn_large_of_patches_of_7():
+    with torch.device("meta"):
+        encoder = moco_v3.bn_paper().fitted().build().encoder
+    assert encoder.local_dim == 1024
+    assert encoder.net.patch_embed.num_patches == 32 * 32
+    assert sum(value.numel() for value in encoder.parameters()) == pytest.approx(304e6, rel=0.01)
+
+
 def test_recipes_are_the_papers():
     recipe = moco_v3.paper()
     assert (recipe.epochs, recipe.batch_size) == (300, 4096)

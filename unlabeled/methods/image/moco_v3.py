@@ -140,6 +140,12 @@ def paper() -> Recipe:
     )
 
 
+def bn_paper() -> Recipe:
+    """ViT-BN-L/7: patches of 7 px, batch norm before each MLP (section 5, the best figure)."""
+    large = partial(sincos_vit, dim=1024, depth=24, heads=16, patch=7, batchnorm=True)
+    return replace(paper(), encoder=large)
+
+
 def resnet_paper() -> Recipe:
     """ResNet-50, 1000 epochs at batch 4096 (authors' configuration).
 
