@@ -41,13 +41,13 @@ def pick(scores, name, protocol, readout="pooled", metric="top1"):
 def test_the_encoder_and_its_floors_get_the_same_readouts_and_protocols(encoder):
     scores = check(encoder)
     names = list(dict.fromkeys(row.name for row in scores.rows))
-    assert names == ["FakeEncoder", "raw pixels", "random weights"]
+    assert names == ["FakeEncoder", "raw input", "random weights"]
     keys = {
         name: [(r.protocol, r.readout, r.metric) for r in scores.rows if r.name == name]
         for name in names
     }
     assert len(keys["FakeEncoder"]) == 2 * (3 + 3)
-    assert sorted(keys["raw pixels"]) == sorted(keys["FakeEncoder"])
+    assert sorted(keys["raw input"]) == sorted(keys["FakeEncoder"])
     assert keys["random weights"] == keys["FakeEncoder"]
     assert scores.counts == {"train": 90, "test": 40}
     assert scores.classes == 3
@@ -58,7 +58,7 @@ def test_the_figures_are_those_of_the_evaluators(encoder):
     ours = embed(encoder, DATA), embed(encoder, DATA, split="test")
     pixels = embed(raw_pixels, DATA), embed(raw_pixels, DATA, split="test")
     assert pick(scores, "FakeEncoder", "knn").value == Knn(k=5).score(*ours)[0].value
-    assert pick(scores, "raw pixels", "knn").value == Knn(k=5).score(*pixels)[0].value
+    assert pick(scores, "raw input", "knn").value == Knn(k=5).score(*pixels)[0].value
     fresh = []
     for seed in range(3):
         torch.manual_seed(seed)
@@ -121,7 +121,7 @@ def test_without_labels_only_label_free_scores(encoder):
     data = FakeData(labeled=False)
     scores = check(encoder, data=data, supervised=True)
     assert {row.protocol for row in scores.rows} == {"labelfree/rankme-v1"}
-    assert {row.name for row in scores.rows} == {"FakeEncoder", "raw pixels", "random weights"}
+    assert {row.name for row in scores.rows} == {"FakeEncoder", "raw input", "random weights"}
     assert "not whether they are useful" in scores.sentences()[0]
     assert len(scores.sentences()) == 1
     assert "test" not in data.reads

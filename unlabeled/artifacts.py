@@ -23,16 +23,54 @@ from safetensors.torch import load_file, save_file
 from unlabeled.encoders.encoder import Encoder
 from unlabeled.formats import Format
 from unlabeled.formats import export as write_format
+from unlabeled.method import Method
 from unlabeled.recipe import Recipe, describe, rebuild
 
 
 @dataclass(frozen=True)
 class Model:
-    """An encoder with its name and the builder that makes the same architecture afresh."""
+    """An encoder with its name and the builder that makes the same architecture afresh.
+
+    ``method`` is the whole trained method, and ``recipe`` what builds it afresh, for runs of
+    methods that offer more than embeddings; else None.
+    """
 
     encoder: Encoder
     name: str
     builder: Any
+    method: Method | None = None
+    recipe: Recipe | None = None
+
+    def predictor(self, name: str) -> Any:
+        """Return what an evaluator asks for by `needs`, in eval mode.
+
+        Raises:
+            ValueError: the model does not offer it; the message lists what it does.
+        """
+        encoder = self.encoder.eval()
+        offered = {
+            "encoder": encoder,
+            "embed": encoder,
+            "local": encoder.local,
+            "maps": encoder.maps,
+            **(self.method.eval().predictors() if self.method is not None else {}),
+        }
+        if name not in offered:
+            raise ValueError(
+                f"{self.name} does not offer {name!r}: it offers {', '.join(offered)}; choose "
+                "other protocols, or a run of a method that has it"
+            )
+        return offered[name]
+
+    def afresh(self, spec: Any, *, seed: int) -> Model:
+        """Return the same with random weights, as the floor of random weights has them."""
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            if self.recipe is None:
+                return Model(self.builder(spec), self.name, self.builder)
+            encoder = self.recipe.encoder(spec)
+            method = self.recipe.method(encoder)
+        return Model(encoder, self.name, self.builder, method, self.recipe)
 
 
 @dataclass(frozen=True)
@@ -41,7 +79,8 @@ class Run:
 
     recipe.json (name, overrides, fingerprint, the whole recipe), environment.json, status.json,
     checkpoints/{last,previous,best}.ckpt, logs/, encoder.safetensors and encoder.json once it is
-    finished, scores.json and report.html once it is evaluated.
+    finished (and method.safetensors where the method offers more than embeddings), scores.json and
+    report.html once it is evaluated.
     """
 
     path: Path
@@ -86,8 +125,20 @@ class Run:
         return str(self.info["name"])
 
     def model(self) -> Model:
-        """Load the encoder that training left behind."""
-        return load_encoder(self.path / "encoder.safetensors", name=self.name)
+        """Load the encoder that training left behind, and the method if it offers more."""
+        found = load_encoder(self.path / "encoder.safetensors", name=self.name)
+        whole = self.path / "method.safetensors"
+        if not whole.is_file():
+            return found
+        recipe = self.recipe
+        encoder = recipe.encoder(recipe.views.spec)
+        method = recipe.method(encoder)
+        try:
+            method.load_state_dict(load_file(str(whole)))
+        except (SafetensorError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ValueError(f"{whole} is damaged or of another version: {reason}") from error
+        return Model(encoder.eval(), found.name, found.builder, method.eval(), recipe)
 
     def metrics(self) -> list[dict[str, float]]:
         """All logged values in the order of the steps, over all restarts of the run."""
@@ -134,6 +185,21 @@ def save_encoder(encoder: Encoder, builder: Any, folder: Path, *, name: str) -> 
         "sha256": checksum(part),
     }
     write_json(folder / "encoder.json", facts)
+    os.replace(part, path)
+    return path
+
+
+def save_method(method: Method, folder: Path) -> Path:
+    """Write method.safetensors, all state of a method whose predictors are not its encoder alone.
+
+    Atomically; recipe.json builds the method that it belongs to.
+    """
+    state = {
+        key: value.detach().cpu().contiguous().clone() for key, value in method.state_dict().items()
+    }
+    path = folder / "method.safetensors"
+    part = path.with_suffix(".part")
+    save_file(state, str(part))
     os.replace(part, path)
     return path
 

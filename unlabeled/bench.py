@@ -249,7 +249,7 @@ def _protocol(row: Row) -> dict[str, Any]:
         "id": row.protocol,
         "metric": row.metric,
         "unit": row.unit,
-        "higher_is_better": True,
+        "higher_is_better": row.higher_is_better,
         "readout": row.readout,
         "train": row.train,
         "test": row.test,

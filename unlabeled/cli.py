@@ -305,7 +305,12 @@ def evaluate(
     data: Annotated[
         str | None, typer.Option(help="Labeled data; the run's own by default.")
     ] = None,
-    protocols: Annotated[str, typer.Option(help="Comma-separated.")] = "knn,linear,fewlabel",
+    protocols: Annotated[
+        str | None,
+        typer.Option(
+            help="Comma-separated: knn, linear, fewlabel; by default the recipe's own, or these."
+        ),
+    ] = None,
     supervised: Annotated[
         str,
         typer.Option(help="Also train the same encoder with labels: none, few (1 %), or all."),
@@ -324,7 +329,7 @@ def evaluate(
     scores, page = evaluate_model(
         model,
         data=data,
-        protocols=tuple(protocols.split(",")),
+        protocols=tuple(protocols.split(",")) if protocols else None,
         supervised="few" if supervised == "few" else supervised == "all",
         report=report,
         say=lambda text: console.print(f"  {text}", style="dim", highlight=False),

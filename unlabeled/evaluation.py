@@ -9,12 +9,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from typing_extensions import TypeIs
 
 from unlabeled.artifacts import Model, Run, load, write_json
 from unlabeled.data import open_data
 from unlabeled.data.source import DataSource
 from unlabeled.encoders.encoder import Encoder
-from unlabeled.evaluators.evaluator import FeatureEvaluator, check_labels
+from unlabeled.evaluators.evaluator import (
+    FeatureEvaluator,
+    Figure,
+    Illustrator,
+    Measure,
+    TaskEvaluator,
+    check_labels,
+)
 from unlabeled.evaluators.fewlabel import FewLabels
 from unlabeled.evaluators.knn import Knn
 from unlabeled.evaluators.labelfree import LabelFree
@@ -22,7 +30,7 @@ from unlabeled.evaluators.linear import Linear
 from unlabeled.evaluators.scores import RANDOM, RAW, SUPERVISED, Row, Scores
 from unlabeled.evaluators.supervised import FEW_PROTOCOL, PROTOCOL, Supervised, end_to_end
 from unlabeled.evaluators.tags import Tags
-from unlabeled.features import READOUTS, Features, Progress, embed, embed_readouts, raw_pixels
+from unlabeled.features import READOUTS, Features, Progress, embed, embed_readouts
 from unlabeled.ops.knn import bfloat16_is_fast
 
 PROTOCOLS = ("knn", "linear", "fewlabel")
@@ -38,7 +46,7 @@ def evaluate(
     model: str | Path | Run | Model | Encoder,
     *,
     data: str | DataSource | None = None,
-    protocols: Sequence[str | FeatureEvaluator] = PROTOCOLS,
+    protocols: Sequence[str | FeatureEvaluator | TaskEvaluator] | None = None,
     floors: Sequence[str] = FLOORS,
     supervised: Supervised | bool | Literal["few"] = False,
     readouts: Sequence[str] | None = None,
@@ -64,8 +72,9 @@ def evaluate(
     Args:
         model: a run, its folder, an encoder file, a model's name, or an encoder.
         data: a source or its name; by default the one that the run was trained on.
-        protocols: "knn", "linear", "fewlabel", or evaluators of features with settings. The
-            named kNN has k = 20, or the size of train where that is smaller.
+        protocols: "knn", "linear", "fewlabel", or evaluators with settings; by default those of
+            the run's own recipe where it names some, else these three. The named kNN has k = 20,
+            or the size of train where that is smaller.
         floors: "raw", "random", both or none.
         supervised: also train the same architecture with all labels and, where "fewlabel" is
             asked, with those of each draw; "few" leaves the run with all labels out.
@@ -89,7 +98,9 @@ def evaluate(
     source = _source(model, data)
     loaded = load(model, data=source)
     make = builder or loaded.builder
-    found = Model(loaded.encoder, name or loaded.name, make)
+    found = replace(loaded, name=name or loaded.name, builder=make)
+    if protocols is None:
+        protocols = _own_protocols(model)
     _check(floors, supervised, make)
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     session = _Session(
@@ -117,7 +128,7 @@ def evaluate_model(
     model: str,
     *,
     data: str | None,
-    protocols: Sequence[str] = PROTOCOLS,
+    protocols: Sequence[str] | None = None,
     supervised: bool | Literal["few"] = False,
     report: Path | None = None,
     say: Say | None = None,
@@ -132,12 +143,14 @@ def evaluate_model(
     source = _source(model, data)
     loaded = load(model, data=source)
     run = Run(model) if Run(model).started else None
-    scores = evaluate(loaded, data=source, protocols=protocols, supervised=supervised, say=say)
+    judges = _own_protocols(run) if protocols is None else protocols
+    scores = evaluate(loaded, data=source, protocols=judges, supervised=supervised, say=say)
     folder = run.path if run is not None else Path()
     page = report or folder / "report.html"
     page.parent.mkdir(parents=True, exist_ok=True)
     write_json(page.with_name("scores.json"), scores.to_json())
-    content = collect(model=loaded, data=source, scores=scores.to_json(), run=run)
+    figures = _figures(judges, loaded, source)
+    content = collect(model=loaded, data=source, scores=scores.to_json(), run=run, figures=figures)
     return scores, write_report(page, content)
 
 
@@ -167,7 +180,7 @@ class _Session:
 
     def run(
         self,
-        protocols: Sequence[str | FeatureEvaluator],
+        protocols: Sequence[str | FeatureEvaluator | TaskEvaluator],
         floors: Sequence[str],
         supervised: Supervised | None,
         *,
@@ -176,6 +189,41 @@ class _Session:
         start = time.perf_counter()
         named = [each for each in protocols if isinstance(each, str)]
         _evaluators(named, train=1, seed=0)  # unknown names fail before anything is computed
+        tasks = [each for each in protocols if _is_task(each)]
+        rows = self._tasks(tasks, floors)
+        others = [each for each in protocols if not _is_task(each)]
+        counts, classes = {"train": self.data.size("train")}, 0
+        if others or not tasks:
+            more, counts, classes = self._features(others, floors, supervised, named, all_labels)
+            rows += more
+        settings = {
+            "readouts": list(self.readouts),
+            "precision": self.precision,
+            "seed": self.seed,
+            "spec": repr(self.spec),
+            "raw": "prepared input as one vector, images at 32 px where larger",
+            "random": "fresh weights, eval mode, batch norms at their first statistics (0, 1)",
+            "random_seeds": self.random_seeds if "random" in floors else 0,
+        }
+        return Scores(
+            model=self.model.name,
+            data=self.data.name,
+            rows=tuple(sorted(rows, key=lambda row: row.protocol.startswith("labelfree"))),
+            counts=counts,
+            classes=classes,
+            settings=settings,
+            seconds=time.perf_counter() - start,
+        )
+
+    def _features(
+        self,
+        protocols: Sequence[str | FeatureEvaluator],
+        floors: Sequence[str],
+        supervised: Supervised | None,
+        named: Sequence[str],
+        all_labels: bool,
+    ) -> tuple[list[Row], dict[str, int], int]:
+        """Rows of what is judged by embeddings, the samples a split, and the classes."""
         train = self._encode(self.model.encoder, self.model.name, "train")
         first = next(iter(train.values()))
         counts, classes = {"train": len(first)}, 0
@@ -202,24 +250,36 @@ class _Session:
             if all_labels:
                 rows += self._supervised(judges, features, supervised)
             rows += self._few(judges, features, supervised)
-        settings = {
-            "readouts": list(self.readouts),
-            "precision": self.precision,
-            "seed": self.seed,
-            "spec": repr(self.spec),
-            "raw": "prepared input as one vector, at 32 px where larger",
-            "random": "fresh weights, eval mode, batch norms at their first statistics (0, 1)",
-            "random_seeds": self.random_seeds if "random" in floors else 0,
-        }
-        return Scores(
-            model=self.model.name,
-            data=self.data.name,
-            rows=tuple(sorted(rows, key=lambda row: row.protocol.startswith("labelfree"))),
-            counts=counts,
-            classes=classes,
-            settings=settings,
-            seconds=time.perf_counter() - start,
-        )
+        return rows, counts, classes
+
+    # Predictors that give no embedding -----------------------------------------------------------
+
+    def _tasks(self, tasks: Sequence[TaskEvaluator], floors: Sequence[str]) -> list[Row]:
+        rows = []
+        for task in tasks:
+            rows += self._task(task, self.model, self.model.name)
+            if "raw" in floors:
+                start = time.perf_counter()
+                measures = task.plain(self.data)
+                rows += _task_rows(task, measures, RAW, time.perf_counter() - start)
+            if "random" in floors:
+                found = {}
+                for seed in range(self.seed, self.seed + self.random_seeds):
+                    fresh = self.model.afresh(self.spec, seed=seed)
+                    found[seed] = self._task(task, fresh, f"{RANDOM}, seed {seed}")
+                rows += _merge(found)
+        return rows
+
+    def _task(self, task: TaskEvaluator, model: Model, name: str) -> list[Row]:
+        self.say(f"{name}: {task.name}")
+        start = time.perf_counter()
+        model.encoder.to(self.device)
+        if model.method is not None:
+            model.method.to(self.device)
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed)  # an evaluator that draws is the same each time
+            measures = task.judge(model.predictor(task.needs), self.data)
+        return _task_rows(task, measures, name, time.perf_counter() - start)
 
     # The encoder and its floors ------------------------------------------------------------------
 
@@ -246,8 +306,9 @@ class _Session:
 
     def _raw(self, judges: Sequence[FeatureEvaluator]) -> list[Row]:
         spec = self.data.spec()
+        raw = self.data.raw
         found = {
-            split: embed(raw_pixels, self.data, split=split, spec=spec, batch_size=self.batch_size)
+            split: embed(raw, self.data, split=split, spec=spec, batch_size=self.batch_size)
             for split in (("train", "test") if judges else ("train",))
         }
         rows = self._judge(judges, {"pixels": found}, RAW)
@@ -257,9 +318,7 @@ class _Session:
     def _random(self, judges: Sequence[FeatureEvaluator]) -> list[Row]:
         rows = {}
         for seed in range(self.seed, self.seed + self.random_seeds):
-            with torch.random.fork_rng():
-                torch.manual_seed(seed)
-                encoder = self.model.builder(self.spec)
+            encoder = self.model.afresh(self.spec, seed=seed).encoder
             name = f"{RANDOM}, seed {seed}"
             rows[seed] = self._judge(judges, self._both(encoder.eval(), name, judges), name)
         return _merge(rows)
@@ -375,6 +434,19 @@ class _Session:
         return rows
 
 
+def _task_rows(
+    task: TaskEvaluator, measures: Sequence[Measure], name: str, seconds: float
+) -> list[Row]:
+    return [
+        Row.of(each, name=name, readout=task.needs, protocol=task.protocol, seconds=seconds)
+        for each in measures
+    ]
+
+
+def _is_task(protocol: str | FeatureEvaluator | TaskEvaluator) -> TypeIs[TaskEvaluator]:
+    return not isinstance(protocol, str) and protocol.needs != "embed"
+
+
 def _merge(seeds: dict[int, list[Row]]) -> list[Row]:
     """The rows of several seeds as one list, the values of the seeds as trials."""
     rows = []
@@ -430,6 +502,24 @@ def _source(model: Any, data: str | DataSource | None) -> DataSource:
     if isinstance(model, str | Path) and Run(model).started:
         return Run(model).recipe.data
     raise ValueError(f"{model} is no run folder, so say on which data to judge it (--data)")
+
+
+def _own_protocols(model: Any) -> Sequence[Any]:
+    """The evaluators of a run's recipe where it names some, else the usual three."""
+    run = Run(model) if isinstance(model, str | Path) else model
+    if isinstance(run, Run) and run.started and run.recipe.evaluate:
+        return run.recipe.evaluate
+    return PROTOCOLS
+
+
+def _figures(judges: Sequence[Any], model: Model, data: DataSource) -> list[Figure]:
+    """What the evaluators show of the model, for the report."""
+    found: list[Figure] = []
+    with torch.no_grad():
+        for judge in judges:
+            if isinstance(judge, Illustrator):
+                found += judge.figures(model.predictor(judge.needs), data)
+    return found
 
 
 def _check(floors: Sequence[str], supervised: Supervised | bool | str, builder: Any) -> None:

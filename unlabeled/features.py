@@ -17,18 +17,22 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d, interpolate
+from torch.nn.functional import adaptive_avg_pool2d
 from torch.utils.data import DataLoader
 
-from unlabeled.data.source import DataSource
+from unlabeled.data.source import DataSource, raw_pixels
 from unlabeled.data.stream import read_ahead
 from unlabeled.encoders.encoder import Encoder
 
 LOG = logging.getLogger("unlabeled")
 
+__all__ = [
+    "FACTS", "PRECISIONS", "READOUTS", "Features", "Progress",
+    "batches", "embed", "embed_readouts", "raw_pixels", "write_features",
+]  # fmt: skip
+
 READOUTS = ("pooled", "grid2")
 PRECISIONS = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
-RAW_SIDE = 32
 
 FACTS = ("factors", "tags", "case")
 """What a raw batch may say of its samples beside label and path, for evaluators."""
@@ -173,13 +177,6 @@ def embed_readouts(
     return {name: kept[name] for name in readouts}
 
 
-def raw_pixels(x: Tensor) -> Tensor:
-    """[B, C, H, W] -> [B, d]: the input itself, resized to 32 px where it is larger."""
-    if x.ndim == 4 and max(x.shape[-2:]) > RAW_SIDE:
-        x = interpolate(x, size=(RAW_SIDE, RAW_SIDE), mode="bilinear", antialias=True)
-    return x.flatten(1)
-
-
 def write_features(features: Features, path: Path) -> None:
     """Write .npy (x alone), .csv or .parquet (path, label, one column a dimension), atomically.
 
@@ -235,7 +232,7 @@ def _compute(
         mixed = nullcontext() if dtype is None else torch.autocast(place.type, dtype)
         for x, batch in batches(data, split, spec, batch_size=batch_size):
             x = x.to(place, non_blocking=True)
-            if x.ndim == 4:
+            if isinstance(x, Tensor) and x.ndim == 4:
                 x = x.contiguous(memory_format=torch.channels_last)
             with mixed:
                 found = _read_out(predict, x, readouts)
@@ -263,7 +260,7 @@ def _compute(
 
 def batches(
     data: DataSource, split: str, spec: Any, *, batch_size: int
-) -> Iterator[tuple[Tensor, Any]]:
+) -> Iterator[tuple[Any, Any]]:
     """Yield (prepared input, raw batch) over a split in order, read ahead by a thread."""
     data = data.plain(spec)
     samples, prepare = data.split(split), data.prepare(spec)

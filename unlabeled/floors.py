@@ -34,6 +34,8 @@ class Floors:
 
     def read(self, floor: str, recipe: Recipe, judges: Sequence[Any], seed: int) -> list[Row]:
         """Return the rows of "raw" or "random", or none where it is to be judged."""
+        if not _shared(judges):
+            return []
         try:
             stored = json.loads(self._file(floor, recipe, judges, seed).read_text())
         except FileNotFoundError:
@@ -44,6 +46,8 @@ class Floors:
         self, floor: str, recipe: Recipe, judges: Sequence[Any], seed: int, rows: Iterable[Row]
     ) -> None:
         """Keep the floor's rows among ``rows``."""
+        if not _shared(judges):
+            return
         kept = [row.to_json() for row in rows if row.name == NAMES[floor]]
         path = self._file(floor, recipe, judges, seed)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,6 +67,11 @@ class Floors:
             parts["spec"] = repr(recipe.fitted().views.spec)
         text = json.dumps(parts, sort_keys=True)
         return self.folder / f"{floor}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+
+
+def _shared(judges: Sequence[Any]) -> bool:
+    """Whether the floors depend on the encoder alone, and not on the method's other networks."""
+    return all(isinstance(judge, str) or judge.needs == "embed" for judge in judges)
 
 
 @cache

@@ -141,6 +141,11 @@ def fit_to_data(
     Fields in ``fixed`` are the user's and stay. Few samples get a smaller batch: at least four
     steps an epoch, so that an epoch remains a pass over the data in random order.
     """
+    if data.modality != recipe.data.modality:
+        raise ValueError(
+            f"{data.name} is {data.modality} data, this recipe takes {recipe.data.modality} data: "
+            "choose another recipe (`unlabeled list` says the modality of each) or other data"
+        )
     samples = data.size("train")
     if samples < 2:
         raise ValueError(f"{data.name} has {samples} training sample: at least 2 are needed")

@@ -16,7 +16,15 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.strategies import DDPStrategy
 
-from unlabeled.artifacts import Run, checksum, environment, read_json, save_encoder, write_json
+from unlabeled.artifacts import (
+    Run,
+    checksum,
+    environment,
+    read_json,
+    save_encoder,
+    save_method,
+    write_json,
+)
 from unlabeled.data.source import DataSource
 from unlabeled.engine import Pretraining
 from unlabeled.evaluators.knn import KnnWithin
@@ -30,6 +38,7 @@ from unlabeled.recipe import Recipe, describe, fingerprint
 
 LOG = logging.getLogger("unlabeled")
 
+LOOK_BATCH = 256
 LOOK_ROWS = 2000  # images that the look at the end of an epoch embeds, without augmentation
 
 
@@ -296,18 +305,23 @@ def _look(trainer: Trainer, module: Any, epoch: int, *, run: Run) -> None:
     data, encoder = module.recipe.data, module.method.encoder
     samples = data.split("train")
     places = data.some(LOOK_ROWS)
-    raw = module.transfer_batch_to_device(samples.__getitems__(places), module.device, 0)
+    prepare = data.prepare(module.recipe.views.spec)
     modes = [(part, part.training) for part in encoder.modules()]
     encoder.eval()
+    parts, labels = [], []
     with torch.inference_mode():
-        x = data.prepare(module.recipe.views.spec)(raw)
-        rows = torch.cat([encoder(part).float() for part in x.split(256)])
+        for start in range(0, len(places), LOOK_BATCH):
+            raw = samples.__getitems__(places[start : start + LOOK_BATCH])
+            raw = module.transfer_batch_to_device(raw, module.device, 0)
+            parts.append(encoder(prepare(raw)).float())
+            labels += [raw["label"].cpu()] if "label" in raw else []
     for part, mode in modes:
         part.training = mode
+    rows = torch.cat(parts)
     rank = effective_rank(rows)
     module.log("health/rank_plain", rank, batch_size=1)
-    if data.classes is not None and len(rows) > 40:
-        label = raw["label"].cpu()
+    if data.classes is not None and len(rows) > 40 and labels:
+        label = torch.cat(labels)
         if len(label.unique()) > 1:
             score = KnnWithin(rows=LOOK_ROWS).score(Features(rows.cpu(), label))
             module.log("knn/top1", score.value, batch_size=1)
@@ -321,6 +335,8 @@ def _look(trainer: Trainer, module: Any, epoch: int, *, run: Run) -> None:
 
 def _finish(plan: Plan, run: Run, module: Pretraining, *, seconds: float) -> None:
     encoder = module.method.encoder
+    if set(module.method.predictors()) != {"embed"}:
+        save_method(module.method, run.path)
     save_encoder(encoder, plan.recipe.encoder, run.path, name=plan.name)  # type: ignore[arg-type]
     facts = {"finished": True, "steps": plan.steps, "seconds": round(seconds, 1)}
     write_json(run.path / "status.json", facts)

@@ -86,7 +86,7 @@ def test_evaluation_scores_factors_beside_the_floors_and_leaves_protocols_of_lab
     found = evaluate(encoder, protocols=("knn", Identifiability()), **options)
     rows = {(row.name, row.metric): row.value for row in found.rows if row.metric in ("r2", "mcc")}
     assert len(rows) == 6
-    assert rows["raw pixels", "r2"] > 50, "two layers bend little"
+    assert rows["raw input", "r2"] > 50, "two layers bend little"
     assert found.counts == {"train": 400, "test": 200}
     plain = evaluate(encoder, protocols=("knn", "linear"), **options)
     assert all(row.protocol.startswith("labelfree") for row in plain.rows)

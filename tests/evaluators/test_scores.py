@@ -62,8 +62,8 @@ def test_sentences_say_what_is_shown_and_what_not():
                     seconds=1.0)  # fmt: skip
     sentences = scores.sentences()
     assert len(sentences) == 4
-    assert "80.0 against 50.0 of raw pixels, +30.0" in sentences[0]
-    assert "better than the pixels" in sentences[0]
+    assert "80.0 against 50.0 of raw input, +30.0" in sentences[0]
+    assert "better than the input" in sentences[0]
     assert "+1.0" in sentences[1]
     assert sentences[1].endswith("no difference shown.")
     assert sentences[2].endswith("labels still give more.")

@@ -19,11 +19,11 @@ def comparison(floor, difference, shown=True, **more):
 
 
 def test_the_encoder_comes_first_then_the_floors():
-    names = ["supervised", "random weights", "raw pixels", "randomly named run"]
+    names = ["supervised", "random weights", "raw input", "randomly named run"]
     scores = {"model": "randomly named run", "rows": [row(name) for name in names]}
     assert tables(scores)[0].names == (
         "randomly named run",
-        "raw pixels",
+        "raw input",
         "random weights",
         "supervised",
     )
@@ -31,7 +31,7 @@ def test_the_encoder_comes_first_then_the_floors():
 
 def test_cells_stand_in_their_column_and_gaps_stay_empty():
     rows = [row("run", value=80.25), row("run", "linear/b-v1", 90.0, readout="grid2")]
-    rows += [row("raw pixels", value=81.0, spread=0.25, trials=[1.0, 2.0, 3.0])]
+    rows += [row("raw input", value=81.0, spread=0.25, trials=[1.0, 2.0, 3.0])]
     table, free = tables({"model": "run", "rows": rows})
     assert free is None
     assert [column.protocol for column in table.columns] == ["kNN", "Linear probe"]
@@ -58,7 +58,7 @@ def test_protocols_of_one_kind_stand_together():
 
 def test_notes_state_shared_settings_and_counts():
     details = {"k": 20, "temperature": 0.07, "strengths": [1, 2, 3], "share": 0.01}
-    rows = [row(name, details=details, train=600, test=100) for name in ("run", "raw pixels")]
+    rows = [row(name, details=details, train=600, test=100) for name in ("run", "raw input")]
     rows[1]["details"] = {**details, "temperature": 0.1}
     notes = tables({"rows": rows})[0].columns[0].notes
     assert "k 20" in notes
@@ -70,7 +70,7 @@ def test_notes_state_shared_settings_and_counts():
 
 def test_label_free_scores_have_a_table_of_their_own_and_no_best():
     free_row = row("run", "labelfree/rankme-v1", 12.0, metric="effective_rank", unit="")
-    other = {**free_row, "name": "raw pixels", "value": 1234.5}
+    other = {**free_row, "name": "raw input", "value": 1234.5}
     table, free = tables({"rows": [free_row, other]})
     assert table is None
     assert [cells[0].value for cells in free.cells] == ["12", "1,234"]
@@ -78,9 +78,9 @@ def test_label_free_scores_have_a_table_of_their_own_and_no_best():
 
 
 def test_differences_stand_with_their_floor():
-    rows = [row("run"), row("raw pixels"), row("random weights")]
-    given = [comparison("raw pixels", -1.25), comparison("random weights", 0.3, shown=False)]
-    given += [comparison("raw pixels", 9.0, floor_protocol="other/z-v1")]  # end to end: no column
+    rows = [row("run"), row("raw input"), row("random weights")]
+    given = [comparison("raw input", -1.25), comparison("random weights", 0.3, shown=False)]
+    given += [comparison("raw input", 9.0, floor_protocol="other/z-v1")]  # end to end: no column
     table, _ = tables({"model": "run", "rows": rows, "comparisons": given})
     own, raw, random = (cells[0].over for cells in table.cells)
     assert own is None
@@ -91,11 +91,11 @@ def test_differences_stand_with_their_floor():
 @pytest.mark.parametrize(
     ("given", "answer"),
     [
-        ([("raw pixels", 1, True), ("random weights", 2, True)], "Yes, here"),
-        ([("raw pixels", 1, True), ("random weights", 2, True), ("supervised", -9, True)], "Yes"),
-        ([("raw pixels", 1, False), ("raw pixels", 1, True)], "Partly"),
-        ([("raw pixels", -1, True), ("random weights", 2, True)], "Not here"),
-        ([("raw pixels", 1, False), ("random weights", 2, True)], "Not here"),
+        ([("raw input", 1, True), ("random weights", 2, True)], "Yes, here"),
+        ([("raw input", 1, True), ("random weights", 2, True), ("supervised", -9, True)], "Yes"),
+        ([("raw input", 1, False), ("raw input", 1, True)], "Partly"),
+        ([("raw input", -1, True), ("random weights", 2, True)], "Not here"),
+        ([("raw input", 1, False), ("random weights", 2, True)], "Not here"),
     ],
 )
 def test_the_verdict_needs_every_comparison(given, answer):
@@ -104,11 +104,11 @@ def test_the_verdict_needs_every_comparison(given, answer):
 
 
 def test_the_verdict_counts():
-    given = [comparison("raw pixels", 1), comparison("raw pixels", -1)]
-    given += [comparison("raw pixels", 1, shown=False)]
+    given = [comparison("raw input", 1), comparison("raw input", -1)]
+    given += [comparison("raw input", 1, shown=False)]
     given += [comparison("random weights", 1), comparison("random weights", 1)]
     assert verdict({"comparisons": given}) == (
-        "Partly: the encoder is above raw pixels in 1 of 3 comparisons (below in 1, no difference "
+        "Partly: the encoder is above raw input in 1 of 3 comparisons (below in 1, no difference "
         "shown in 1); above random weights in all 2 comparisons."
     )
     assert verdict({}) == ""

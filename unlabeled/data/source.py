@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from unlabeled.data.order import permutation, spread
 from unlabeled.method import Batch, Method
@@ -35,6 +36,9 @@ class DataSource(ABC):
     nothing before ``split``, ``size`` or ``spec`` is called.
     """
 
+    modality: str = "image"
+    """What kind of data it is: a recipe takes the kind that its own data is of."""
+
     workers: int = 0
     """Data-loader processes that pay off; 0 where the data lies in memory."""
 
@@ -56,8 +60,15 @@ class DataSource(ABC):
         """Return facts for encoders and views: for images an `ImageSpec`."""
 
     @abstractmethod
-    def prepare(self, spec: Any) -> Callable[[Batch], Tensor]:
+    def prepare(self, spec: Any) -> Callable[[Batch], Any]:
         """Return the function from a raw batch to an encoder's input when nothing is random."""
+
+    def raw(self, x: Any) -> Tensor:
+        """[B, d]: a prepared input as features without a network, the floor of raw input.
+
+        By default the input as one vector, images at 32 px where they are larger.
+        """
+        return raw_pixels(x)
 
     def fit(self, spec: Any) -> DataSource:
         """Return the source as an encoder with this spec wants it; the source itself by default.
@@ -100,6 +111,16 @@ class DataSource(ABC):
     def follow(self, method: Method) -> None:
         """Live sources (control) generate data with the current method; others do nothing."""
         return
+
+
+RAW_SIDE = 32
+
+
+def raw_pixels(x: Tensor) -> Tensor:
+    """[B, C, H, W] -> [B, d]: the input itself, resized to 32 px where it is larger."""
+    if x.ndim == 4 and max(x.shape[-2:]) > RAW_SIDE:
+        x = interpolate(x, size=(RAW_SIDE, RAW_SIDE), mode="bilinear", antialias=True)
+    return x.flatten(1)
 
 
 @dataclass(frozen=True, kw_only=True)

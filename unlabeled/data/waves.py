@@ -119,6 +119,8 @@ class WaveSamples:
 class WaveSource(DataSource):
     """A source of recordings; raw batches hold B tensors [T_i], float32 in [-1, 1]."""
 
+    modality = "speech"
+
     @abstractmethod
     def split(self, name: str) -> WaveSamples:
         """Return the split or raise a ValueError that lists those there are."""

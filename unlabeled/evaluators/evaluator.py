@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -48,6 +48,52 @@ class FeatureEvaluator(Evaluator, Protocol):
         """Fit on ``train``, read ``test`` once."""
 
 
+class TaskEvaluator(Evaluator, Protocol):
+    """An evaluator of what is no embedding: flow, renderings, outlier scores, actions.
+
+    ``needs`` is a predictor of the method (``"flow"``) or what every encoder offers: ``"encoder"``
+    (the network itself), ``"local"`` or ``"maps"``; anything but ``"embed"``. The floor of random
+    weights is the same predictor of the same method, built afresh.
+    """
+
+    @property
+    def protocol(self) -> str:
+        """The protocol's id: two figures compare only if it is the same."""
+
+    def judge(self, predict: Any, data: DataSource) -> list[Measure]:
+        """Judge the predictor; what is chosen is chosen inside train, test is read once."""
+
+    def plain(self, data: DataSource) -> list[Measure]:
+        """The floor without a network (no motion, the mean color, raw input); [] for none."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture or a short film for the report.
+
+    Args:
+        title: a line above it.
+        frames: [T, C, H, W] in [0, 1], C 1 or 3; one frame is a still picture.
+        rate: frames a second.
+    """
+
+    title: str
+    frames: Tensor
+    rate: float = 8.0
+
+
+@runtime_checkable
+class Illustrator(Protocol):
+    """An evaluator that also shows what it judges, in the report."""
+
+    @property
+    def needs(self) -> str:
+        """Which predictor it asks for."""
+
+    def figures(self, predict: Any, data: DataSource) -> list[Figure]:
+        """Return a few pictures, cheap to make."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Measure:
     """One figure of a protocol.
@@ -58,7 +104,10 @@ class Measure:
         trials: the value of each trial (draw or seed); one for a deterministic protocol.
         train: labeled samples that were used.
         test: samples that were judged.
-        hits: [test] share of trials in which each test sample was right, for paired comparisons.
+        hits: [test] share of trials in which each test sample was right, or with another unit
+            than "%" each sample's own value, for paired comparisons.
+        unit: "%" for shares, else what the value is measured in ("px", "dB"), or "".
+        higher_is_better: the direction of progress.
         details: settings and what was chosen, plain values.
     """
 
@@ -68,6 +117,8 @@ class Measure:
     train: int
     test: int
     hits: Tensor | None = None
+    unit: str = "%"
+    higher_is_better: bool = True
     details: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -9,19 +9,28 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from unlabeled.evaluators.evaluator import Measure
+from unlabeled.features import READOUTS
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-RAW, RANDOM, SUPERVISED = "raw pixels", "random weights", "supervised"
+RAW, RANDOM, SUPERVISED = "raw input", "random weights", "supervised"
 LABEL_FREE = "labelfree"
+TASK_SHOWS = {
+    RAW: "the network does better than none",
+    RANDOM: "the gain is the training's, not the architecture's",
+}
+TASK_WORSE = {
+    RAW: "no network does better",
+    RANDOM: "training has made it worse",
+}
 SHOWS = {
-    RAW: "the features hold the classes better than the pixels do, for this read-out",
+    RAW: "the features hold the classes better than the input does, for this read-out",
     RANDOM: "the gain is the training's, not the architecture's",
     SUPERVISED: "training without labels gave more here than this short run with labels",
 }
 WORSE = {
-    RAW: "the pixels do better",
+    RAW: "the input does better",
     RANDOM: "training has made the features worse for this",
     SUPERVISED: "labels still give more",
 }
@@ -33,7 +42,8 @@ class Row:
 
     ``spread`` is the sample standard deviation over ``trials`` (draws of labels, or seeds of
     random weights), None for a single trial. ``train`` and ``test`` count samples. Accuracies are
-    in percent (unit "%").
+    in percent (unit "%"). ``readout`` is what of a model was judged: of embeddings the read-out,
+    else the predictor's name.
     """
 
     name: str
@@ -42,6 +52,7 @@ class Row:
     metric: str
     value: float
     unit: str = "%"
+    higher_is_better: bool = True
     spread: float | None = None
     trials: tuple[float, ...] = ()
     train: int = 0
@@ -67,6 +78,8 @@ class Row:
             protocol=protocol,
             metric=found.metric,
             value=found.value,
+            unit=found.unit,
+            higher_is_better=found.higher_is_better,
             spread=found.spread,
             trials=found.trials,
             train=found.train,
@@ -85,6 +98,7 @@ class Row:
             "metric": self.metric,
             "value": self.value,
             "unit": self.unit,
+            "higher_is_better": self.higher_is_better,
             "spread": self.spread,
             "trials": list(self.trials),
             "train": self.train,
@@ -108,15 +122,17 @@ class Comparison:
 
     @property
     def difference(self) -> float:
-        """Encoder less floor, in points."""
-        return self.encoder.value - self.floor.value
+        """How far the encoder is ahead of the floor: negative where it is behind."""
+        ahead = self.encoder.value - self.floor.value
+        return ahead if self.encoder.higher_is_better else -ahead
 
     @property
     def margin(self) -> float:
-        """Two standard errors of the difference, in points."""
+        """Two standard errors of the difference, in the metric's unit."""
+        scale = 100 if self.encoder.unit == "%" else 1
         squares = 0.0
         if self.encoder.hits is not None and self.floor.hits is not None:
-            paired = 100 * (self.encoder.hits.double() - self.floor.hits.double())
+            paired = scale * (self.encoder.hits.double() - self.floor.hits.double())
             squares += float(paired.var(correction=0)) / len(paired)
         for row in (self.encoder, self.floor):
             if row.spread is not None:
@@ -131,12 +147,16 @@ class Comparison:
     def sentence(self) -> str:
         """Say what the comparison shows, or that it shows nothing."""
         kind = next(kind for kind in SHOWS if self.floor.name.startswith(kind))
-        meaning = SHOWS[kind] if self.difference > 0 else WORSE[kind]
+        embedded = self.encoder.readout in READOUTS
+        better = SHOWS if embedded else TASK_SHOWS | {SUPERVISED: SHOWS[SUPERVISED]}
+        worse = WORSE if embedded else TASK_WORSE | {SUPERVISED: WORSE[SUPERVISED]}
+        meaning = better[kind] if self.difference > 0 else worse[kind]
+        unit = "points" if self.encoder.unit == "%" else self.encoder.unit
         whole = "" if self.floor.protocol == self.encoder.protocol else ", end to end"
         head = (
             f"{self.encoder.protocol} {self.encoder.metric}, {self.encoder.readout}: "
             f"{self.encoder.value:.1f} against {self.floor.value:.1f} of {self.floor.name}{whole}, "
-            f"{self.difference:+.1f} ± {self.margin:.1f} points"
+            f"{self.difference:+.1f} ± {self.margin:.1f} {unit}".rstrip()
         )
         return f"{head}: {meaning if self.shown else 'no difference shown'}."
 
@@ -177,12 +197,12 @@ class Scores:
 
     def sentences(self) -> list[str]:
         """One sentence a comparison, then what none of them shows."""
-        if not self.classes:
+        found = [each.sentence() for each in self.comparisons()]
+        if not self.classes and not found:
             return [
                 "There are no labels here: label-free scores say whether the features collapsed, "
                 "not whether they are useful for anything."
             ]
-        found = [each.sentence() for each in self.comparisons()]
         return [
             *found,
             "This is one encoder on one data set: what another seed or other data would give is "

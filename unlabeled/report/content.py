@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,12 +13,14 @@ from torch import Tensor
 from unlabeled.artifacts import Model, Run
 from unlabeled.catalog import cards
 from unlabeled.data.source import DataSource, ImageSpec
+from unlabeled.evaluators.evaluator import Figure
 from unlabeled.evaluators.labelfree import effective_rank, relative_std
 from unlabeled.report.curves import Chart, charts
 from unlabeled.report.maps import Map, Neighbors, Sample, find_neighbors, project
 from unlabeled.report.pictures import (
     Picture,
     Sprite,
+    film,
     picture,
     sprite,
     stretch,
@@ -60,6 +62,14 @@ class Views:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Shown:
+    """A picture or film that an evaluator made of the model, under its title."""
+
+    title: str
+    picture: Picture
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReportContent:
     """All that the page shows; what is None or empty has no place on it."""
 
@@ -81,6 +91,7 @@ class ReportContent:
     neighbors: Neighbors | None = None
     tiles: Sprite | None = None
     tile_numbers: tuple[int, ...] = ()
+    shown: tuple[Shown, ...] = ()
     views: Views | None = None
     views_missing: str = ""
     provenance: Provenance = field(default_factory=Provenance)
@@ -92,6 +103,7 @@ def collect(
     data: DataSource,
     scores: Mapping[str, Any],
     run: Run | None,
+    figures: Sequence[Figure] = (),
     points: int = 1500,
     seed: int = 0,
 ) -> ReportContent:
@@ -103,6 +115,7 @@ def collect(
         scores: what `unlabeled.evaluators.scores.Scores.to_json` gives: rows, comparisons, and a
             sentence for each comparison before others. Each may be missing.
         run: the run that made the encoder; None for weights from elsewhere.
+        figures: what evaluators show of the model.
         points: samples on the map.
         seed: of the choice of samples and of the map.
 
@@ -148,6 +161,9 @@ def collect(
         neighbors=neighbors,
         tiles=tiles,
         tile_numbers=numbers,
+        shown=tuple(
+            Shown(title=each.title, picture=film(each.frames, rate=each.rate)) for each in figures
+        ),
         views=views,
         views_missing=missing,
         provenance=provenance(run),

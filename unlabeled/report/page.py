@@ -204,6 +204,14 @@ def _views(content: ReportContent) -> str:
     )
 
 
+def _shown(content: ReportContent) -> str:
+    return "".join(
+        f"<figure>{_image(each.picture, 1.0, each.title)}"
+        f"<figcaption>{escape(each.title)}</figcaption></figure>"
+        for each in content.shown
+    )
+
+
 def _made(content: ReportContent) -> str:
     made = content.provenance
     parts = []
@@ -238,6 +246,7 @@ _SECTIONS: tuple[tuple[str, str, Callable[[ReportContent], str]], ...] = (
     ("training", "How training went", _training),
     ("map", "The map", _map),
     ("neighbors", "Nearest neighbors", _neighbors),
+    ("shown", "What it gives", _shown),
     ("views", "What the method saw", _views),
     ("made", "How it was made", _made),
 )

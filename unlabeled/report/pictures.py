@@ -115,6 +115,33 @@ def picture(image: Tensor, *, most: int = 128) -> Picture:
     )
 
 
+def film(frames: Tensor, *, rate: float = 8.0, most: int = 960) -> Picture:
+    """Turn [T, 1 or 3, H, W] in [0, 1] into an animated picture that repeats, or a still for T = 1.
+
+    Args:
+        frames: of equal size.
+        rate: frames a second.
+        most: pixels of the longer side.
+    """
+    if frames.ndim != 4 or len(frames) == 0 or frames.shape[1] not in (1, 3):
+        raise ValueError(f"frames are {list(frames.shape)}: give [T, 1 or 3, H, W], T at least 1")
+    if len(frames) == 1:
+        return picture(frames[0], most=most)
+    drawn = [_image(frame) for frame in frames]
+    for image in drawn:
+        image.thumbnail((most, most), Image.Resampling.LANCZOS)
+    data = _encoded(
+        drawn[0],
+        "WEBP",
+        save_all=True,
+        append_images=drawn[1:],
+        duration=round(1000 / rate),
+        loop=0,
+        quality=80,
+    )
+    return Picture(uri=_uri(data, "webp"), width=drawn[0].width, height=drawn[0].height)
+
+
 def _image(pixels: Tensor) -> Image.Image:
     array = (pixels.float() * 255).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
     return Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)

@@ -68,7 +68,7 @@ def tables(scores: Mapping[str, Any]) -> tuple[Table | None, Table | None]:
     A row has ``name``, ``protocol``, ``metric`` and ``value``, and may have ``readout``, ``unit``,
     ``spread``, ``trials`` (values), ``train`` and ``test`` (samples) and ``details`` (settings).
     ``scores["model"]`` names the encoder (by default the first row), ``scores["comparisons"]``
-    its differences to the floors. The highest value of a column that needed labels is the best.
+    its differences to the floors. The best value of a column that needed labels is marked.
     """
     rows = list(scores.get("rows", ()))
     if not rows:
@@ -136,7 +136,8 @@ def _table(
     )
     cells: list[dict[str, Cell]] = []
     for key in keys:
-        best = max(float(row["value"]) for row in groups[key])
+        pick = max if groups[key][0].get("higher_is_better", True) else min
+        best = pick(float(row["value"]) for row in groups[key])
         ranked = _stem(groups[key][0]) != LABEL_FREE and len(groups[key]) > 1
         cells.append(
             {

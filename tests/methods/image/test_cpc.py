@@ -177,4 +177,4 @@ def test_audio_learns_to_tell_real_voices_apart(tmp_path):
     scores = evaluate(run, protocols=("linear",), random_seeds=1, name="cpc", precision="32-true")
     found = {row.name: row.value for row in scores.rows if row.protocol.startswith("linear")}
     assert found["cpc"] > found["random weights"] + 5
-    assert found["cpc"] > found["raw pixels"] + 20
+    assert found["cpc"] > found["raw input"] + 20
