@@ -13,7 +13,6 @@ rows of a seed come before the next seed, and what is finished when the time is 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import queue
 import tempfile

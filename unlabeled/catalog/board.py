@@ -14,6 +14,7 @@ from unlabeled.catalog.render import line, study_table
 from unlabeled.catalog.result_files import FLOORS, RESULTS, Result, results
 
 CEILING = "board/supervised.json"
+GPU = "board/resnet18.json"
 HEAD = "<!-- rendered by `python -m unlabeled.catalog --render`: do not edit -->\n\n"
 
 
@@ -67,6 +68,7 @@ def render_board(*, folder: Path = RESULTS) -> str:
         "",
         *lines,
     ]
+    text += _gpu(folder / GPU)
     if others:
         text += ["", f"Measured on other data or another encoder: {', '.join(others)}."]
     return "\n".join(text) + "\n"
@@ -87,6 +89,45 @@ def render_studies(*, folder: Path = RESULTS) -> str:
 
 
 _FLOOR = {"random": "random weights", "raw": "raw pixels"}
+
+
+def _gpu(path: Path) -> list[str]:
+    """The table that `benchmarks/board.py` measured on a GPU, or nothing."""
+    if not path.is_file():
+        return []
+    found = json.loads(path.read_text(encoding="utf-8"))
+    runs: dict[str, list[dict[str, Any]]] = {
+        stem: list(seeds.values()) for stem, seeds in found["runs"].items()
+    }
+    scores = {
+        stem: {kind: [seed[stem][kind] for seed in seeds] for kind in ("knn", "linear")}
+        for stem, seeds in runs.items()
+    }
+    floors = next(seeds for seeds in runs.values() if "random weights" in seeds[0])
+    counts = sorted({len(seeds) for seeds in runs.values()})
+    lines = [
+        line(("method", "kNN top-1 %", "linear top-1 %", "seconds a seed")),
+        line(["---"] * 4),
+    ]
+    for stem in sorted(scores, key=lambda stem: mean(scores[stem]["knn"]), reverse=True):
+        seconds = f"{mean(seed['seconds'] for seed in runs[stem]):.0f}"
+        figures = [_figure(scores[stem][kind]) for kind in ("knn", "linear")]
+        lines.append(line((cards()[stem].name, *figures, seconds)))
+    for name, label in (("random weights", "random weights"), ("raw input", "raw pixels")):
+        figures = [_figure(seed[name][kind] for seed in floors) for kind in ("knn", "linear")]
+        lines.append(line((f"*{label}*", *figures, "")))
+    return [
+        "",
+        "## On one GPU",
+        "",
+        f"{found['data']}, {found['encoder']}, {found['epochs']:g} epochs, "
+        f"{' to '.join(map(str, counts))} seeds, {found['device']} (so seconds are not those of a "
+        f"run alone), commit {found['commit']}: `python benchmarks/board.py`. Few images and a "
+        "wide network, the other end from the table above; settings other than these are each "
+        "row's small(), which were chosen for the small network. The test split is read once.",
+        "",
+        *lines,
+    ]
 
 
 def _main(result: Result) -> dict[str, list[float]]:
