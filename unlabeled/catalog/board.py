@@ -92,7 +92,7 @@ _FLOOR = {"random": "random weights", "raw": "raw pixels"}
 
 
 def _gpu(path: Path) -> list[str]:
-    """The table that `benchmarks/board.py` measured on a GPU, or nothing."""
+    """The table that `scripts/board.py` measured on a GPU, or nothing."""
     if not path.is_file():
         return []
     found = json.loads(path.read_text(encoding="utf-8"))
@@ -122,7 +122,7 @@ def _gpu(path: Path) -> list[str]:
         "",
         f"{found['data']}, {found['encoder']}, {found['epochs']:g} epochs, "
         f"{' to '.join(map(str, counts))} seeds, {found['device']} (so seconds are not those of a "
-        f"run alone), commit {found['commit']}: `python benchmarks/board.py`. Few images and a "
+        f"run alone), commit {found['commit']}: `python scripts/board.py`. Few images and a "
         "wide network, the other end from the table above; settings other than these are each "
         "row's small(), which were chosen for the small network. The test split is read once.",
         "",

@@ -5,7 +5,7 @@ without labels, 100 epochs; then kNN and a linear probe on the labels of these 2
 whole test split. Runs of several rows share the GPU, so seconds are not those of a row alone. All
 rows of a seed come before the next seed, and what is finished when the time is over is written:
 
-    python benchmarks/board.py --out unlabeled/catalog/results/board/resnet18.json --minutes 60
+    python scripts/board.py --out unlabeled/catalog/results/board/resnet18.json --minutes 60
 
 `python -m unlabeled.catalog --render` shows it in docs/board.md.
 """
