@@ -3,7 +3,7 @@ from itertools import pairwise
 
 import pytest
 
-from unlabeled.schedule import Clock, constant, cosine, linear, steps, warm_cosine
+from unlabeled.schedule import Clock, constant, cosine, exponential, linear, steps, warm_cosine
 
 
 def at(step: int, total: int = 100, epoch: int = 10) -> Clock:
@@ -17,6 +17,15 @@ def test_clock_counts_progress_and_epochs():
 
 def test_constant():
     assert constant(0.3)(at(0)) == constant(0.3)(at(99)) == 0.3
+
+
+def test_exponential_goes_through_the_geometric_mean():
+    fall = exponential(5e-4, 5e-6)
+    assert fall(at(0)) == 5e-4
+    assert fall(at(50)) == pytest.approx(5e-5)
+    assert fall(at(100)) == pytest.approx(5e-6)
+    with pytest.raises(ValueError, match="above 0"):
+        exponential(1.0, 0.0)
 
 
 def test_linear_over_the_run_and_over_epochs():

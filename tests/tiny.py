@@ -13,6 +13,7 @@ from unlabeled.data.factors import Factors
 from unlabeled.data.images import ArraySamples, ImageSource
 from unlabeled.data.neighbors import Neighbors
 from unlabeled.data.source import ImageSpec
+from unlabeled.data.still_life import StillLife
 from unlabeled.encoders.image import small_resnet
 from unlabeled.encoders.patches import patch_resnet
 from unlabeled.recipe import Recipe
@@ -30,6 +31,14 @@ def tiny(stem: str) -> Recipe:
     recipe = find_recipe(f"{stem}:small")
     if isinstance(recipe.data, OWN_DATA):
         return replace(recipe, batch_size=BATCH, precision="32-true", epochs=1, steps=6).fitted()
+    if isinstance(recipe.data, StillLife):
+        return replace(
+            recipe,
+            data=StillLife(side=12, views=6, test_views=2),
+            batch_size=BATCH,
+            epochs=1,
+            steps=6,
+        ).fitted()
     spec = recipe.data.spec()
     if not isinstance(spec, ImageSpec):
         raise ValueError(f"{stem}: say here what its modality's tiny data is")

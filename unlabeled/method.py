@@ -43,6 +43,12 @@ class Batch(TypedDict, total=False):
     """One [B] bool a view: whether the crop was mirrored left to right."""
     instances: list[Any]
     """One a sample, in raw batches of data whose samples are cases: all images of the case."""
+    target: Tensor
+    """[B, ...], what a sample's prediction is compared with, where the data says it."""
+    jitter: Tensor
+    """[B, c] in [0, 1): places within the coarse bins of rays."""
+    draws: Tensor
+    """[B, f] in [0, 1): of the fine samples of rays."""
     angle: list[Tensor]
     """One [B] int64 a view: quarter turns, counterclockwise, after the crop."""
 

@@ -162,7 +162,7 @@ def field_lines(options: dict[str, Any], prefix: str = "") -> list[str]:
         if isinstance(value, dict) and ("options" in value or "map" in value):
             kind = str(value.get("make") or value.get("partial") or "").rpartition(":")[2]
             inner = value.get("options") or value.get("map") or {}
-            if kind in ("_constant", "_linear", "_cosine", "_steps"):
+            if kind in ("_constant", "_linear", "_cosine", "_exponential", "_steps"):
                 given = ", ".join(f"{k}={v}" for k, v in inner.items())
                 lines.append(f"  {dotted} = {kind[1:]}({given})")
             else:

@@ -64,6 +64,13 @@ def warm_cosine(start: float, *, warmup: float) -> Schedule:
     return partial(_warm_cosine, start=start, warmup=warmup)
 
 
+def exponential(start: float, end: float) -> Schedule:
+    """``start (end / start)^p`` with p the share of the run that is done."""
+    if not min(start, end) > 0:
+        raise ValueError(f"start is {start}, end {end}: give values above 0")
+    return partial(_exponential, start=start, end=end)
+
+
 def steps(start: float, *, at: tuple[float, ...], factor: float = 0.1) -> Schedule:
     """``start`` times ``factor`` for each share of the run in ``at`` that has passed."""
     return partial(_steps, start=start, at=at, factor=factor)
@@ -91,6 +98,10 @@ def _warm_cosine(clock: Clock, *, start: float, warmup: float) -> float:
         return start * clock.progress / warmup
     share = (clock.progress - warmup) / (1 - warmup)
     return start * (1 + math.cos(math.pi * min(1.0, share))) / 2
+
+
+def _exponential(clock: Clock, *, start: float, end: float) -> float:
+    return start * (end / start) ** clock.progress
 
 
 def _steps(clock: Clock, *, start: float, at: tuple[float, ...], factor: float) -> float:

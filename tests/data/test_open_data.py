@@ -66,6 +66,7 @@ def test_known_sets_say_where_they_are_or_how_to_get_them(tmp_path, monkeypatch)
         "emoji",
         "digits",
         "xrays",
+        "still-life",
         "imagenet",
         "asterisk",
         "librispeech",

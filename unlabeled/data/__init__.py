@@ -12,12 +12,15 @@ from unlabeled.data.source import DataSource
 
 __all__ = ["Known", "get", "known", "open_data"]
 
-NAMES = ("fashion-mnist", "emoji", "digits", "xrays", "imagenet", "asterisk", "librispeech")
+NAMES = (
+    "fashion-mnist", "emoji", "digits", "xrays", "imagenet", "asterisk", "librispeech",
+    "still-life",
+)  # fmt: skip
 FORMS = (
     f"{', '.join(NAMES)}, torchvision/NAME (such as torchvision/CIFAR10), a folder of images or "
-    "of recordings, a .txt or .csv list of paths, a .npy or .npz file, a pack, tar shards (a "
-    "folder of them, train-{000..099}.tar, an http(s) URL, a .txt of these), hf:PATH or "
-    "hf:NAME[:CONFIG]"
+    "of recordings, a folder of posed photos (transforms.json), a .txt or .csv list of paths, a "
+    ".npy or .npz file, a pack, tar shards (a folder of them, train-{000..099}.tar, an http(s) "
+    "URL, a .txt of these), hf:PATH or hf:NAME[:CONFIG]"
 )
 
 
@@ -65,6 +68,10 @@ def open_data(
         from unlabeled.data.digits import Digits
 
         return Digits()
+    if text == "still-life":
+        from unlabeled.data.still_life import StillLife
+
+        return StillLife()
     if text == "imagenet":
         from unlabeled.data.torchvision_data import ImageNet
 
@@ -105,6 +112,10 @@ def _open_path(text: str, *, channels: int | None, image_size: int | None) -> Da
     if (path / "unfinished.json").is_file():
         raise ValueError(f"{text} is an unfinished pack: repeat its `unlabeled data pack` command")
     if path.is_dir():
+        from unlabeled.data.posed import PosedFolder, is_posed_folder
+
+        if is_posed_folder(path):
+            return PosedFolder(str(path))
         from unlabeled.data.folder import ImageFolder
         from unlabeled.data.shardlist import is_shard_folder
         from unlabeled.data.waves import WaveFolder, list_waves
@@ -172,6 +183,7 @@ def known() -> list[Known]:
         Known("emoji", drawings, emoji.REMEDY, 1870),
         Known("digits", "scikit-learn", "comes with scikit-learn", 1797),
         Known("xrays", "drawn", "drawn when asked for", 7000),
+        Known("still-life", "drawn", "drawn when asked for", 48_000),
         Known("imagenet", None, "get it at image-net.org, then give its folder as root", 1_331_167),
         Known("asterisk", prompts, asterisk.REMEDY, 2_780),
         Known("librispeech", None, librispeech.REMEDY, 28_539),

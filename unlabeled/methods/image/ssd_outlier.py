@@ -105,11 +105,14 @@ def paper() -> Recipe:
 
 
 def small() -> Recipe:
-    """Minutes on two CPU cores: five kinds of clothes in, five others out."""
+    """Minutes on two CPU cores: five kinds of clothes in, five that look much like them out.
+
+    T-shirt, trouser, pullover, sandal and sneaker in; dress, coat, shirt, bag and boot out.
+    """
     return Recipe(
         method=partial(SimCLR, head=plain_head, temperature=0.5),
         encoder=partial(small_resnet),
-        data=ClassPart(FashionMnist(), keep=(0, 1, 2, 3, 4)),
+        data=ClassPart(FashionMnist(), keep=(0, 1, 2, 5, 7)),
         views=TwoViews(mild_augment()),
         optim=Optim(
             kind=torch.optim.AdamW,
