@@ -16,6 +16,7 @@ from unlabeled.data.source import ImageSpec
 from unlabeled.data.still_life import StillLife
 from unlabeled.encoders.image import small_resnet
 from unlabeled.encoders.patches import patch_resnet
+from unlabeled.encoders.vit import vit
 from unlabeled.recipe import Recipe
 from unlabeled.registry import find_recipe, stems
 from unlabeled.trained import Trained
@@ -100,6 +101,8 @@ def _narrow(builder: Any, widths: tuple[int, ...]) -> Any:
     if builder.func is patch_resnet:
         narrowed = {"widths": widths[1:], "stem_width": widths[0]}
         return partial(patch_resnet, **{**builder.keywords, **narrowed})
+    if builder.func is vit:
+        return partial(vit, dim=24, depth=2, heads=3, patch=4)
     # an encoder that is made of others: narrow those
     inner = {name: _narrow(value, widths) for name, value in builder.keywords.items()}
     return partial(builder.func, **inner)

@@ -16,7 +16,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from unlabeled.data.images import no_split
+from unlabeled.data.images import cache_folder, no_split
 from unlabeled.data.source import DataSource
 from unlabeled.method import Batch
 from unlabeled.ops.rays import pixel_rays
@@ -178,6 +178,51 @@ class PosedFolder(PosedScene):
         if split not in ("train", "test"):
             raise no_split(self.name, split, ("train", "test"))
         return _read(self.folder, split, self.shrink)[0]
+
+
+@dataclass(frozen=True)
+class NerfSynthetic(PosedScene):
+    """One of NeRF's eight synthetic scenes: 100 training and 200 test photos of 800 px.
+
+    Args:
+        scene_name: chair, drums, ficus, hotdog, lego, materials, mic or ship.
+        root: the folder nerf_synthetic; our cache folder by default.
+
+    Raises:
+        FileNotFoundError: at the first use of photos; the facts of the scene need no files.
+    """
+
+    scene_name: str = "lego"
+    root: str | None = None
+
+    @property
+    def name(self) -> str:
+        """``nerf-synthetic-lego``."""
+        return f"nerf-synthetic-{self.scene_name}"
+
+    @property
+    def scene(self) -> SceneSpec:
+        """800 px, the field of view of all eight scenes, depths from 2 to 6."""
+        return SceneSpec(height=800, width=800, focal=1111.111, radius=1.5)
+
+    def size(self, split: str) -> int:
+        """Return the number of pixels; needs no files."""
+        counts = {"train": 100, "test": 200}
+        if split not in counts:
+            raise no_split(self.name, split, counts)
+        return counts[split] * 800**2
+
+    def photos(self, split: str) -> Photos:
+        """Read them, once."""
+        self.size(split)
+        root = Path(self.root) if self.root is not None else cache_folder("nerf_synthetic")
+        folder = root / self.scene_name
+        if not folder.is_dir():
+            raise FileNotFoundError(
+                f"{folder} does not exist: unpack nerf_synthetic.zip of the authors there, or give "
+                "a folder of posed photos with --data"
+            )
+        return _read(str(folder), split, 1)[0]
 
 
 def is_posed_folder(folder: Path) -> bool:

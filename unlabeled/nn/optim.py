@@ -129,6 +129,38 @@ class Larc(Optimizer):
         return loss
 
 
+class ClippedAdamW(torch.optim.AdamW):
+    """AdamW that clips the gradient of each tensor by itself, as DINO's official code does.
+
+    ``g <- g min(1, clip / (|g| + 1e-6))`` for every parameter tensor, then AdamW's step.
+
+    Args:
+        params: as of any optimizer.
+        clip: the largest norm of a tensor's gradient.
+        options: of `torch.optim.AdamW`.
+    """
+
+    def __init__(self, params: Any, *, clip: float, **options: Any) -> None:
+        if not clip > 0:
+            raise ValueError(f"clip is {clip}: give a norm above 0")
+        super().__init__(params, **options)
+        self.clip = clip
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Clip, then step."""
+        loss = _evaluated(closure)
+        gradients = [
+            p.grad for group in self.param_groups for p in group["params"] if p.grad is not None
+        ]
+        if gradients:
+            norms = torch.stack(torch._foreach_norm(gradients))
+            scale = (self.clip / (norms + 1e-6)).clamp_max(1.0)
+            torch._foreach_mul_(gradients, list(scale.unbind()))
+        super().step()
+        return loss
+
+
 def _check(*, lr: float, momentum: float, weight_decay: float, trust: float) -> None:
     given = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust}
     for name, value in given.items():

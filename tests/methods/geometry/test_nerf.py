@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from unlabeled.data import open_data
-from unlabeled.data.posed import PosedFolder, SceneSpec
+from unlabeled.data.posed import NerfSynthetic, PosedFolder, SceneSpec
 from unlabeled.data.still_life import StillLife
 from unlabeled.encoders.radiance import positional_encoding, radiance_field
 from unlabeled.evaluators.novel_views import NovelViews, psnr
@@ -147,6 +147,14 @@ def test_broken_scenes_are_named(tmp_path):
     (tmp_path / "scene" / "images" / "3.png").unlink()
     with pytest.raises(FileNotFoundError, match=r"images/3 does not exist"):
         PosedFolder(str(tmp_path / "scene")).spec()
+
+
+def test_the_papers_scenes_need_files_only_for_their_photos(tmp_path):
+    data = NerfSynthetic("ship", root=str(tmp_path))
+    assert data.size("train") == 64_000_000
+    assert data.scene.focal == pytest.approx(400 / math.tan(0.6911112070083618 / 2), rel=1e-5)
+    with pytest.raises(FileNotFoundError, match=r"nerf_synthetic.zip"):
+        data.photos("test")
 
 
 def test_bad_facts_are_refused():

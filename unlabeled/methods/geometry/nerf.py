@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unlabeled.data.posed import PosedFolder
+from unlabeled.data.posed import NerfSynthetic
 from unlabeled.data.still_life import StillLife
 from unlabeled.encoders.radiance import RadianceField, radiance_field
 from unlabeled.evaluators.novel_views import NovelViews
@@ -64,7 +64,7 @@ def paper() -> Recipe:
     return Recipe(
         method=partial(NeRF),
         encoder=partial(radiance_field),
-        data=PosedFolder("nerf_synthetic/lego"),
+        data=NerfSynthetic("lego"),
         views=RayPlaces((64, 128)),
         optim=Optim(
             kind=partial(torch.optim.Adam, eps=1e-7), lr=exponential(5e-4, 5e-5), lr_per=None
