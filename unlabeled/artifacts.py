@@ -79,8 +79,7 @@ class Run:
 
     recipe.json (name, overrides, fingerprint, the whole recipe), environment.json, status.json,
     checkpoints/{last,previous,best}.ckpt, logs/, encoder.safetensors and encoder.json once it is
-    finished (and method.safetensors where the method offers more than embeddings), scores.json and
-    report.html once it is evaluated.
+    finished with method.safetensors, scores.json and report.html once it is evaluated.
     """
 
     path: Path
@@ -127,15 +126,15 @@ class Run:
     def model(self) -> Model:
         """Load the encoder that training left behind, and the method if it offers more."""
         found = load_encoder(self.path / "encoder.safetensors", name=self.name)
-        whole = self.path / "method.safetensors"
-        if not whole.is_file():
+        if self.status().get("offers", ["embed"]) == ["embed"]:
             return found
+        whole = self.path / "method.safetensors"
         recipe = self.recipe
         encoder = recipe.encoder(recipe.views.spec)
         method = recipe.method(encoder)
         try:
             method.load_state_dict(load_file(str(whole)))
-        except (SafetensorError, RuntimeError) as error:
+        except (OSError, SafetensorError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:200]
             raise ValueError(f"{whole} is damaged or of another version: {reason}") from error
         return Model(encoder.eval(), found.name, found.builder, method.eval(), recipe)
@@ -190,9 +189,10 @@ def save_encoder(encoder: Encoder, builder: Any, folder: Path, *, name: str) -> 
 
 
 def save_method(method: Method, folder: Path) -> Path:
-    """Write method.safetensors, all state of a method whose predictors are not its encoder alone.
+    """Write method.safetensors, all state of a method, atomically.
 
-    Atomically; recipe.json builds the method that it belongs to.
+    For predictors other than the encoder, and for papers whose second stage needs another part.
+    recipe.json builds the method that it belongs to.
     """
     state = {
         key: value.detach().cpu().contiguous().clone() for key, value in method.state_dict().items()

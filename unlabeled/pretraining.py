@@ -335,8 +335,12 @@ def _look(trainer: Trainer, module: Any, epoch: int, *, run: Run) -> None:
 
 def _finish(plan: Plan, run: Run, module: Pretraining, *, seconds: float) -> None:
     encoder = module.method.encoder
-    if set(module.method.predictors()) != {"embed"}:
-        save_method(module.method, run.path)
+    save_method(module.method, run.path)
     save_encoder(encoder, plan.recipe.encoder, run.path, name=plan.name)  # type: ignore[arg-type]
-    facts = {"finished": True, "steps": plan.steps, "seconds": round(seconds, 1)}
+    facts = {
+        "finished": True,
+        "steps": plan.steps,
+        "seconds": round(seconds, 1),
+        "offers": sorted(module.method.predictors()),
+    }
     write_json(run.path / "status.json", facts)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 LOG = logging.getLogger("unlabeled")
@@ -50,6 +51,27 @@ class Trained:
                 LOG.warning("training %s first, into %s", self.recipe, folder)
                 pretrain(self._recipe(), out=folder, logger=False)
             return Run(folder).model().encoder.state_dict()
+
+    def method_weights(self, part: str) -> dict[str, Tensor]:
+        """Return the state of one part of the method, such as its ``projector``; trains first.
+
+        Raises:
+            ValueError: the method has no such part, or the run is of before methods were kept.
+        """
+        self.weights()
+        path = self.folder / "method.safetensors"
+        if not path.is_file():
+            raise ValueError(f"{self.folder} does not hold its whole method: delete it")
+        state = load_file(str(path))
+        prefix = f"{part}."
+        found = {
+            name.removeprefix(prefix): value
+            for name, value in state.items()
+            if name.startswith(prefix)
+        }
+        if not found:
+            raise ValueError(f"{self.recipe} has no {part!r}: name a part of its method")
+        return found
 
     def _recipe(self) -> Any:
         from unlabeled.registry import find_recipe

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, cat
 
 from unlabeled.losses.crossview import cross_view
 from unlabeled.ops.precision import autocast_off, upcast
@@ -39,6 +39,45 @@ def negative_cosine(p: Float[Tensor, "B D"], z: Float[Tensor, "B D"]) -> Float[T
     with autocast_off(p):
         p, z = F.normalize(upcast(p), dim=1), F.normalize(upcast(z.detach()), dim=1)
         return -(p * z).sum(1).mean()
+
+
+def queue_cross_entropy(
+    student: Float[Tensor, "B D"],
+    teacher: Float[Tensor, "B D"],
+    queue: Float[Tensor, "K D"],
+    *,
+    student_temperature: float,
+    teacher_temperature: float,
+) -> Float[Tensor, ""]:
+    """Match the similarities to the teacher's vectors, past ones and the image's own.
+
+    With ``D+ = [z_t, queue]``: ``-mean_i sum_j softmax(z_t D+^T / tt)[j]
+    log softmax(z_s D+^T / ts)[j]`` (SEED, arXiv:2101.04731, eq. 3 to 5). Inputs need not be
+    normalized; teacher and queue get no gradient. Float32, since 1 / tt overflows half precision.
+
+    Args:
+        student: z_s.
+        teacher: z_t of the same views.
+        queue: unit vectors of the teacher.
+        student_temperature: ts.
+        teacher_temperature: tt; towards 0 this is InfoNCE with the teacher's keys.
+
+    Raises:
+        ValueError: a temperature is not positive, or shapes do not fit.
+    """
+    if min(teacher_temperature, student_temperature) <= 0 or student.shape != teacher.shape:
+        raise ValueError(
+            f"temperatures are {teacher_temperature} and {student_temperature}, shapes "
+            f"{list(student.shape)} and {list(teacher.shape)}: give values above 0, equal shapes"
+        )
+    with autocast_off(student):
+        z_s = F.normalize(upcast(student), dim=1)
+        z_t = F.normalize(upcast(teacher.detach()), dim=1)
+        past = upcast(queue)
+        own = cat([(z_t * z_t).sum(1, keepdim=True), z_t @ past.T], 1)
+        seen = cat([(z_s * z_t).sum(1, keepdim=True), z_s @ past.T], 1)
+        target = (own / teacher_temperature).softmax(1)
+        return F.cross_entropy(seen / student_temperature, target)
 
 
 def dino_cross_entropy(

@@ -21,6 +21,7 @@ from unlabeled.nn.dino_head import DinoHead
 from unlabeled.nn.ema import Ema
 from unlabeled.nn.optim import ClippedAdamW
 from unlabeled.ops.gather import all_sum, world_size
+from unlabeled.ops.precision import upcast
 from unlabeled.recipe import PLAIN_1D, Optim, Recipe
 from unlabeled.schedule import Schedule, constant, cosine, linear
 from unlabeled.views.image import simclr_augment
@@ -102,7 +103,7 @@ class DINO(Method):
         """Cross-entropy of all pairs of crops; the center moves after it."""
         views = batch["views"]
         large = [view for view in views if view.shape[-1] == views[0].shape[-1]]
-        target = self.teacher(large).float()
+        target = upcast(self.teacher(large))
         learns = float(self.clock.epoch >= self.frozen_epochs)
         loss = dino_cross_entropy(
             self.student(views, learns=learns),
