@@ -45,6 +45,10 @@ class Batch(TypedDict, total=False):
     """One a sample, in raw batches of data whose samples are cases: all images of the case."""
     target: Tensor
     """[B, ...], what a sample's prediction is compared with, where the data says it."""
+    actions: Tensor
+    """[B, T] int64, what an expert did at each step of a run."""
+    length: Tensor
+    """[B] int64: how much of each padded sequence is its own."""
     jitter: Tensor
     """[B, c] in [0, 1): places within the coarse bins of rays."""
     draws: Tensor

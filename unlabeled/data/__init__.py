@@ -14,7 +14,7 @@ __all__ = ["Known", "get", "known", "open_data"]
 
 NAMES = (
     "fashion-mnist", "emoji", "digits", "xrays", "imagenet", "asterisk", "librispeech",
-    "still-life",
+    "still-life", "jumping",
 )  # fmt: skip
 FORMS = (
     f"{', '.join(NAMES)}, torchvision/NAME (such as torchvision/CIFAR10), a folder of images or "
@@ -68,6 +68,10 @@ def open_data(
         from unlabeled.data.digits import Digits
 
         return Digits()
+    if text == "jumping":
+        from unlabeled.data.jumping import Jumping
+
+        return Jumping()
     if text == "still-life":
         from unlabeled.data.still_life import StillLife
 
@@ -184,6 +188,7 @@ def known() -> list[Known]:
         Known("digits", "scikit-learn", "comes with scikit-learn", 1797),
         Known("xrays", "drawn", "drawn when asked for", 7000),
         Known("still-life", "drawn", "drawn when asked for", 48_000),
+        Known("jumping", "simulated", "simulated when asked for", 18),
         Known("imagenet", None, "get it at image-net.org, then give its folder as root", 1_331_167),
         Known("asterisk", prompts, asterisk.REMEDY, 2_780),
         Known("librispeech", None, librispeech.REMEDY, 28_539),
