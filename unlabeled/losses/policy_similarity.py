@@ -55,7 +55,7 @@ def coupled_contrast(
 
     With ``G = exp(-d / beta)``, ``e = exp(cosine / T)`` and y~ the nearest of x_i:
     ``-log G(x_i, y~) e(x_i, y~) / (G(x_i, y~) e(x_i, y~) + sum_{y != y~} (1 - G(x_i, y)) e(x_i,
-    y))``, the mean over x_i, plus the same for y_j over x (PSE, eq. 5); the mean over pairs of runs.
+    y))``, the mean over x_i, plus the same for y_j over x (PSE, eq. 5), the mean over pairs.
 
     Args:
         x: embeddings of the states of P runs.
