@@ -169,7 +169,7 @@ def radiance_field(
     skip: int = 5,
     samples: tuple[int, int] = (64, 128),
     octaves: tuple[int, int] = (10, 4),
-    density: Callable[[Tensor], Tensor] = torch.relu,
+    density: Callable[[Tensor], Tensor] = F.relu,
     view_dependent: bool = True,
 ) -> RadianceField:
     """Build NeRF's two networks (arXiv:2003.08934, section 5 and figure 7).
