@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 import torch.nn.functional as F
 
 if TYPE_CHECKING:
@@ -20,11 +21,16 @@ def random_conv(
 
     Network Randomization (arXiv:1910.05396, section 3.1), with the 2 x 2 kernels of PSE.
     """
-    batch, count, channels, height, width = frames.shape
+    height, width = frames.shape[-2:]
     side = weight.shape[-1]
     before, after = (side - 1) // 2, side // 2
-    folded = frames.transpose(0, 1).reshape(count, batch * channels, height, width)
-    padded = F.pad(folded, (before, after, before, after))
-    kernel = weight.reshape(batch * channels, channels, side, side)
-    filtered = F.conv2d(padded, kernel, groups=batch)
-    return filtered.view(count, batch, channels, height, width).transpose(0, 1)
+    padded = F.pad(frames, (before, after, before, after))
+    # sums of products of each sample's own: a grouped convolution rounds by the size of the batch
+    filtered = torch.zeros_like(frames)
+    for down in range(side):
+        for right in range(side):
+            moved = padded[..., down : down + height, right : right + width]
+            for channel in range(frames.shape[2]):
+                factor = weight[:, None, :, channel, down, right, None, None]
+                filtered += factor * moved[:, :, channel, None]
+    return filtered

@@ -165,6 +165,7 @@ def small() -> Recipe:
         ),
         encoder=STUDENT,
         views=OneView(mild_augment()),
+        sync_batchnorm=True,
     )
 
 
