@@ -17,6 +17,7 @@ from unlabeled.evaluators.rollouts import Rollouts
 from unlabeled.losses.policy_similarity import coupled_contrast, policy_similarity
 from unlabeled.method import Batch, Method
 from unlabeled.nn.heads import mlp
+from unlabeled.ops.gather import all_sum, world_size
 from unlabeled.ops.precision import upcast
 from unlabeled.ops.random_conv import SIDE, random_conv
 from unlabeled.recipe import Optim, Recipe
@@ -101,11 +102,12 @@ class PSE(Method):
 
 
 def balanced_cross_entropy(logits: Tensor, action: Tensor) -> Tensor:
-    """The mean over the actions that occur of each one's mean cross-entropy."""
+    """The mean over the actions that occur, on any rank, of each one's mean cross-entropy."""
     each = F.cross_entropy(logits, action, reduction="none")
     kinds = F.one_hot(action, logits.shape[1]).to(each.dtype)
-    count = kinds.sum(0)
-    mean = (each @ kinds) / count.clamp_min(1)
+    count = all_sum(kinds.sum(0))
+    # ranks average their losses, so each brings its share of the sum as many times as there are
+    mean = world_size() * (each @ kinds) / count.clamp_min(1)
     return mean.sum() / (count > 0).sum()
 
 
