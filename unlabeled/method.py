@@ -45,6 +45,14 @@ class Batch(TypedDict, total=False):
     """One a sample, in raw batches of data whose samples are cases: all images of the case."""
     target: Tensor
     """[B, ...], what a sample's prediction is compared with, where the data says it."""
+    source_images: Any
+    """Images of another domain, with labels, one beside each sample."""
+    source_label: Tensor
+    """[B] int64: their labels."""
+    source_views: list[Tensor]
+    """Their views."""
+    source_angle: Tensor
+    """[B] int64: quarter turns of the second of these."""
     actions: Tensor
     """[B, T] int64, what an expert did at each step of a run."""
     length: Tensor

@@ -154,6 +154,10 @@ def describe(value: Any) -> Any:
     raise TypeError(f"a recipe cannot hold {value!r}: use plain values, dataclasses or partials")
 
 
+SHAPES = ("_constant", "_linear", "_cosine", "_exponential", "_inverse_decay", "_steps")
+"""Schedules, which are shown on one line."""
+
+
 def field_lines(options: dict[str, Any], prefix: str = "") -> list[str]:
     """A recipe's fields as the lines ``dotted.key = value``, as overrides name them."""
     lines = []
@@ -162,7 +166,7 @@ def field_lines(options: dict[str, Any], prefix: str = "") -> list[str]:
         if isinstance(value, dict) and ("options" in value or "map" in value):
             kind = str(value.get("make") or value.get("partial") or "").rpartition(":")[2]
             inner = value.get("options") or value.get("map") or {}
-            if kind in ("_constant", "_linear", "_cosine", "_exponential", "_steps"):
+            if kind in SHAPES:
                 given = ", ".join(f"{k}={v}" for k, v in inner.items())
                 lines.append(f"  {dotted} = {kind[1:]}({given})")
             else:

@@ -64,6 +64,11 @@ def warm_cosine(start: float, *, warmup: float) -> Schedule:
     return partial(_warm_cosine, start=start, warmup=warmup)
 
 
+def inverse_decay(start: float, *, gamma: float = 10.0, power: float = 0.75) -> Schedule:
+    """``start (1 + gamma p)^-power`` with p the share of the run (DANN, arXiv:1505.07818)."""
+    return partial(_inverse_decay, start=start, gamma=gamma, power=power)
+
+
 def exponential(start: float, end: float) -> Schedule:
     """``start (end / start)^p`` with p the share of the run that is done."""
     if not min(start, end) > 0:
@@ -98,6 +103,10 @@ def _warm_cosine(clock: Clock, *, start: float, warmup: float) -> float:
         return start * clock.progress / warmup
     share = (clock.progress - warmup) / (1 - warmup)
     return start * (1 + math.cos(math.pi * min(1.0, share))) / 2
+
+
+def _inverse_decay(clock: Clock, *, start: float, gamma: float, power: float) -> float:
+    return start * (1 + gamma * clock.progress) ** -power
 
 
 def _exponential(clock: Clock, *, start: float, end: float) -> float:
