@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from tests.tiny import BATCH, tiny
 from unlabeled.method import Batch, Clock, Method
 from unlabeled.nn.norms import SplitBatchNorm2d, global_batchnorm
+from unlabeled.recipe import Recipe
 from unlabeled.views.generator import SampleGenerator
 
 
@@ -66,7 +67,7 @@ def _measure(stem: str, *, rank: int, ranks: int, splits: int) -> tuple[float, d
     for step in range(2):  # the second step sees what the first one left in queues and teachers
         method.clock = Clock(50 + step, 100, 10)
         method.zero_grad()
-        method.before_step(_no_sweep)
+        method.before_step(_sweep_of(recipe))
         own = BATCH // ranks
         places = list(range(step * BATCH + rank * own, step * BATCH + (rank + 1) * own))
         raw = recipe.data.split("train").__getitems__(places)
@@ -87,8 +88,20 @@ def _gradient(method: Method) -> dict[str, Tensor]:
 
 
 def _double(batch: Batch) -> Batch:
-    return {**batch, "views": [view.double() for view in batch["views"]]}  # type: ignore[misc]
+    return {key: _as_double(value) for key, value in batch.items()}  # type: ignore[return-value]
 
 
-def _no_sweep(function: Any) -> Tensor:
-    raise AssertionError("a method that sweeps needs a sweep here")
+def _as_double(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_as_double(each) for each in value]
+    return value.double() if isinstance(value, Tensor) and value.is_floating_point() else value
+
+
+def _sweep_of(recipe: Recipe) -> Any:
+    """The same 64 samples on every rank, as a sweep over all data gives all of them to each."""
+
+    def sweep(function: Any) -> Tensor:
+        raw = recipe.data.split("train").__getitems__(list(range(64)))
+        return function(recipe.data.prepare(recipe.views.spec)(raw).double())
+
+    return sweep

@@ -169,7 +169,8 @@ class ROS(Method):
         scorer = self._scorer[0].to(self.known.device)
 
         def score(x: Tensor) -> Tensor:
-            anchor = scorer.trunk(x.to(next(scorer.parameters())))
+            x = x.to(next(scorer.parameters()))
+            anchor = scorer.trunk(x)
             turned = [
                 scorer.trunk(quarter_turns(x, torch.full((len(x),), q, device=x.device)))
                 for q in range(4)
