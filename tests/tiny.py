@@ -17,8 +17,10 @@ from unlabeled.data.open_set import OpenSet
 from unlabeled.data.shifted import Shifted
 from unlabeled.data.source import ImageSpec
 from unlabeled.data.still_life import StillLife
+from unlabeled.data.texts import Document, TextSource
 from unlabeled.encoders.image import small_resnet
 from unlabeled.encoders.patches import patch_resnet
+from unlabeled.encoders.text import albert_encoder
 from unlabeled.encoders.vit import vit
 from unlabeled.recipe import Recipe
 from unlabeled.registry import find_recipe, stems
@@ -42,6 +44,11 @@ def tiny(stem: str) -> Recipe:
             batch_size=BATCH,
             epochs=1,
             steps=6,
+        ).fitted()
+    if isinstance(recipe.data, TextSource):
+        encoder = partial(albert_encoder, layers=2, dim=16, embedding=8, heads=2)
+        return replace(
+            recipe, data=Topics(), encoder=encoder, batch_size=BATCH, epochs=1, steps=6
         ).fitted()
     if isinstance(recipe.data, Jumping):
         # batches of 16 runs need more than the nine tasks of small()
@@ -111,6 +118,25 @@ class ColoredDigits(ImageSource):
         paper = colors[torch.arange(len(gray)) * 7 % 6][:, :, None, None] * 0.8 + 0.2
         images = (paper * (255 - gray.images.float() * 0.9)).round().byte()
         return ArraySamples(images, label=gray.label)
+
+
+@dataclass(frozen=True)
+class Topics(TextSource):
+    """The language reference alone, which needs no other files to be read."""
+
+    @property
+    def name(self) -> str:
+        return "topics"
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        return 300, 32
+
+    @property
+    def documents(self) -> list[Document]:
+        from pydoc_data.topics import topics
+
+        return [Document(key, text) for key, text in sorted(topics.items())]
 
 
 def narrow(recipe: Recipe, *, widths: tuple[int, ...]) -> Any:

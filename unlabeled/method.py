@@ -53,6 +53,12 @@ class Batch(TypedDict, total=False):
     """Their views."""
     source_angle: Tensor
     """[B] int64: quarter turns of the second of these."""
+    begins: Tensor
+    """[B, T] bool: the first token of a word."""
+    sentence: Tensor
+    """[B, T] int64: the number of each token's sentence, -1 for padding."""
+    order: Tensor
+    """[B] int64, or [B, ...]: in which order parts were put."""
     actions: Tensor
     """[B, T] int64, what an expert did at each step of a run."""
     length: Tensor

@@ -154,7 +154,15 @@ def describe(value: Any) -> Any:
     raise TypeError(f"a recipe cannot hold {value!r}: use plain values, dataclasses or partials")
 
 
-SHAPES = ("_constant", "_linear", "_cosine", "_exponential", "_inverse_decay", "_steps")
+SHAPES = (
+    "_constant",
+    "_linear",
+    "_cosine",
+    "_exponential",
+    "_inverse_decay",
+    "_steps",
+    "_warm_linear",
+)
 """Schedules, which are shown on one line."""
 
 

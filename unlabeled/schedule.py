@@ -76,6 +76,17 @@ def exponential(start: float, end: float) -> Schedule:
     return partial(_exponential, start=start, end=end)
 
 
+def warm_linear(peak: float, *, warmup: float) -> Schedule:
+    """Rise to ``peak`` in a straight line over a share of the run, then fall in one to 0.
+
+    Raises:
+        ValueError: ``warmup`` is not a share in [0, 1).
+    """
+    if not 0 <= warmup < 1:
+        raise ValueError(f"warmup is {warmup}: give a share of the run in [0, 1)")
+    return partial(_warm_linear, peak=peak, warmup=warmup)
+
+
 def steps(start: float, *, at: tuple[float, ...], factor: float = 0.1) -> Schedule:
     """``start`` times ``factor`` for each share of the run in ``at`` that has passed."""
     return partial(_steps, start=start, at=at, factor=factor)
@@ -103,6 +114,12 @@ def _warm_cosine(clock: Clock, *, start: float, warmup: float) -> float:
         return start * clock.progress / warmup
     share = (clock.progress - warmup) / (1 - warmup)
     return start * (1 + math.cos(math.pi * min(1.0, share))) / 2
+
+
+def _warm_linear(clock: Clock, *, peak: float, warmup: float) -> float:
+    if clock.progress < warmup:
+        return peak * clock.progress / warmup
+    return peak * (1 - clock.progress) / (1 - warmup)
 
 
 def _inverse_decay(clock: Clock, *, start: float, gamma: float, power: float) -> float:

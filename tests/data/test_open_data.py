@@ -67,6 +67,7 @@ def test_known_sets_say_where_they_are_or_how_to_get_them(tmp_path, monkeypatch)
         "digits",
         "xrays",
         "still-life",
+        "python-docs",
         "jumping",
         "imagenet",
         "asterisk",

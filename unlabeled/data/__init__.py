@@ -14,11 +14,12 @@ __all__ = ["Known", "get", "known", "open_data"]
 
 NAMES = (
     "fashion-mnist", "emoji", "digits", "xrays", "imagenet", "asterisk", "librispeech",
-    "still-life", "jumping",
+    "still-life", "jumping", "python-docs",
 )  # fmt: skip
 FORMS = (
     f"{', '.join(NAMES)}, torchvision/NAME (such as torchvision/CIFAR10), a folder of images or "
-    "of recordings, a folder of posed photos (transforms.json), a .txt or .csv list of paths, a "
+    "of recordings or of texts, a .txt or .md text, a folder of posed photos (transforms.json), a "
+    ".txt or .csv list of paths, a "
     ".npy or .npz file, a pack, tar shards (a folder of them, train-{000..099}.tar, an http(s) "
     "URL, a .txt of these), hf:PATH or hf:NAME[:CONFIG]"
 )
@@ -68,6 +69,10 @@ def open_data(
         from unlabeled.data.digits import Digits
 
         return Digits()
+    if text == "python-docs":
+        from unlabeled.data.python_docs import PythonDocs
+
+        return PythonDocs()
     if text == "jumping":
         from unlabeled.data.jumping import Jumping
 
@@ -128,8 +133,13 @@ def _open_path(text: str, *, channels: int | None, image_size: int | None) -> Da
             from unlabeled.data.shards import Shards
 
             return Shards(str(path), channels=channels, image_size=image_size)
-        if not _shows_images(path) and list_waves(str(path)):
-            return WaveFolder(str(path))
+        if not _shows_images(path):
+            if list_waves(str(path)):
+                return WaveFolder(str(path))
+            from unlabeled.data.texts import TextFiles, list_texts
+
+            if list_texts(str(path)):
+                return TextFiles(str(path))
         return ImageFolder(str(path), channels=channels, image_size=image_size)
     if not path.exists():
         raise _missing(text)
@@ -137,6 +147,10 @@ def _open_path(text: str, *, channels: int | None, image_size: int | None) -> Da
         from unlabeled.data.arrays import ArrayFile
 
         return ArrayFile(str(path), image_size=image_size)
+    if path.suffix in (".md", ".rst") or (path.suffix == ".txt" and not _lists_paths(path)):
+        from unlabeled.data.texts import TextFiles
+
+        return TextFiles(str(path))
     if path.suffix in (".txt", ".csv", ".tsv"):
         from unlabeled.data.paths import PathList
         from unlabeled.data.shardlist import is_shard_list
@@ -158,6 +172,16 @@ def _shows_images(folder: Path) -> bool:
         for _, _, names in os.walk(folder)
         for name in names
     )
+
+
+def _lists_paths(path: Path) -> bool:
+    """Whether the first line of a .txt file is a path or an address rather than prose."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        first = next((line.strip() for line in file if line.strip()), "")
+    from unlabeled.data.decode import SUFFIXES
+
+    image = os.path.splitext(first)[1].lower() in SUFFIXES
+    return image or " " not in first or "://" in first or os.path.exists(path.parent / first)
 
 
 def _missing(text: str) -> Exception:
@@ -188,6 +212,7 @@ def known() -> list[Known]:
         Known("digits", "scikit-learn", "comes with scikit-learn", 1797),
         Known("xrays", "drawn", "drawn when asked for", 7000),
         Known("still-life", "drawn", "drawn when asked for", 48_000),
+        Known("python-docs", "Python", "comes with Python", 5000),
         Known("jumping", "simulated", "simulated when asked for", 18),
         Known("imagenet", None, "get it at image-net.org, then give its folder as root", 1_331_167),
         Known("asterisk", prompts, asterisk.REMEDY, 2_780),

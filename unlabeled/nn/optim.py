@@ -161,6 +161,16 @@ class ClippedAdamW(torch.optim.AdamW):
         return loss
 
 
+def lamb(params: Any, **options: Any) -> Optimizer:
+    """LAMB as ALBERT's code has it, timm's: Adam's moments without bias correction, trust ratios.
+
+    ``w <- w - lr |w| / |u| u`` with ``u = m / (sqrt(v) + eps) + decay w`` (arXiv:1904.00962).
+    """
+    from timm.optim.lamb import Lamb
+
+    return Lamb(params, bias_correction=False, **{"eps": 1e-6, "max_grad_norm": None, **options})
+
+
 def _check(*, lr: float, momentum: float, weight_decay: float, trust: float) -> None:
     given = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust}
     for name, value in given.items():
