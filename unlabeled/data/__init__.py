@@ -147,7 +147,7 @@ def _open_path(text: str, *, channels: int | None, image_size: int | None) -> Da
         from unlabeled.data.arrays import ArrayFile
 
         return ArrayFile(str(path), image_size=image_size)
-    if path.suffix in (".md", ".rst") or (path.suffix == ".txt" and not _lists_paths(path)):
+    if path.suffix in (".md", ".rst"):
         from unlabeled.data.texts import TextFiles
 
         return TextFiles(str(path))
@@ -159,6 +159,10 @@ def _open_path(text: str, *, channels: int | None, image_size: int | None) -> Da
             from unlabeled.data.shards import Shards
 
             return Shards(str(path), channels=channels, image_size=image_size)
+        if path.suffix == ".txt" and not _lists_paths(path):
+            from unlabeled.data.texts import TextFiles
+
+            return TextFiles(str(path))
         return PathList(str(path), channels=channels, image_size=image_size)
     raise ValueError(f"{text} is a file that is no data source: give {FORMS}")
 
