@@ -20,6 +20,7 @@ from unlabeled.encoders.backbone import (
 if TYPE_CHECKING:
     from jaxtyping import Float
 
+
 class AlexNet(nn.Module):
     """conv1 to pool5 in Caffe's form: two groups, local response norm, pools rounded up.
 

@@ -83,7 +83,9 @@ class SmallEncoder(ImageEncoder):
 
     def stages(self, x: Float[Tensor, "b c h w"]) -> list[Tensor]:
         """[B, widths[i]] each: the stem, then the stages."""
-        return pooled_stages(x, (self.net.stem, *self.net.stages))
+        net = self.net
+        assert isinstance(net, SmallResNet)
+        return pooled_stages(x, (net.stem, *net.stages))
 
 
 def small_resnet(

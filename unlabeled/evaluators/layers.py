@@ -14,6 +14,8 @@ from unlabeled.evaluators.evaluator import Measure, check_labels, draw
 from unlabeled.evaluators.linear import Linear
 from unlabeled.features import Features, embed
 
+PROBE = Linear()
+
 
 @dataclass(frozen=True, kw_only=True)
 class Layers:
@@ -37,7 +39,7 @@ class Layers:
     name: ClassVar[str] = "layers"
     needs: ClassVar[str] = "encoder"
     protocol: ClassVar[str] = "layers/linear-lbfgs-v1"
-    probe: Linear = Linear()
+    probe: Linear = PROBE
     rows: int = 10_000
     seed: int = 0
     every: int | None = None
@@ -49,7 +51,8 @@ class Layers:
     def score(self, stages: list[tuple[Features, Features]]) -> list[Measure]:
         """Probe (train, test) of each stage; the best one first, then all in order."""
         found = [self.probe.score(*pair)[0] for pair in stages]
-        chosen = max(range(len(found)), key=lambda place: max(found[place].details["held_out_top1"]))
+        held_out = [max(each.details["held_out_top1"]) for each in found]
+        chosen = held_out.index(max(held_out))
         best = replace(found[chosen], details={**found[chosen].details, "stage": chosen + 1})
         named = [
             replace(each, metric=f"top1 of stage {place}", details={**each.details, "stage": place})

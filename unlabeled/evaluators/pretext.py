@@ -14,16 +14,18 @@ from unlabeled.data.source import DataSource
 from unlabeled.evaluators.evaluator import Measure, measure
 from unlabeled.views.generator import SampleGenerator
 
+CHUNK = 250
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pretext:
     """The share of held-out samples whose pretext question the method answers.
 
-    ``solve`` gives logits [B, K] for the one view; the answer is what the views recorded under
-    ``answer``: a list of one [B] int64. It tells whether the task was learned, and not whether the
-    features are of use: a task with a shortcut is solved best. The floor without a network always
-    gives the first answer, which is chance where answers are drawn uniformly. Data that has no
-    test split is asked about training images, and the metric says so.
+    The predictor, a method of the model, gives logits [B, K] for the one view; the answer is what
+    the views recorded under ``answer``, a list of one [B] int64. It tells whether the task was
+    learned, and not whether the features are of use: a task with a shortcut is solved best. The
+    floor without a network always gives the first answer, which is chance where answers are drawn
+    uniformly. Data that has no test split is asked about training images, and the metric says so.
 
     Args:
         views: the recipe's.
@@ -44,7 +46,8 @@ class Pretext:
 
     def judge(self, predict: Callable[[Any], Tensor], data: DataSource) -> list[Measure]:
         """Ask the method."""
-        return self._judge(lambda view: predict(view).argmax(1), data)
+        place = next(predict.__self__.parameters()).device  # type: ignore[attr-defined]
+        return self._judge(lambda view: predict(view.to(place)).argmax(1).cpu(), data)
 
     def plain(self, data: DataSource) -> list[Measure]:
         """Give the first answer to all questions."""
@@ -68,8 +71,5 @@ class Pretext:
                 raw = samples.__getitems__(places[start : start + CHUNK])
                 batch = views(raw, SampleGenerator(self.seed, 0, raw["index"]))
                 (view,), (answer,) = batch["views"], batch[self.answer]
-                hits.append(guess(view).to(answer.device) == answer)
+                hits.append(guess(view) == answer)
         return [measure(metric, torch.cat(hits)[None], train=0)]
-
-
-CHUNK = 250

@@ -72,8 +72,7 @@ def _greedy(count: int, places: int, seed: int, by_mean: bool) -> NDArray[np.int
     random = np.random.default_rng(seed)
     total = np.zeros(columns.shape[1], np.int32)
     smallest = np.full(columns.shape[1], places, np.int32)
-    # one number orders both criteria, and the random part, in [0, 1), breaks what ties remain
-    ties = random.random(columns.shape[1], np.float32)
+    ties = random.permutation(columns.shape[1])
     chosen = [int(random.integers(columns.shape[1]))]
     while len(chosen) < count:
         distance = np.zeros(columns.shape[1], np.uint8)
@@ -81,6 +80,7 @@ def _greedy(count: int, places: int, seed: int, by_mean: bool) -> NDArray[np.int
             distance += column != column[chosen[-1]]
         total += distance
         np.minimum(smallest, distance, out=smallest)
+        score: NDArray[np.int32]  # both criteria in one number, the first one first
         if by_mean:
             score = total * (places + 1) + smallest
         else:

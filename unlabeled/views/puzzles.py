@@ -137,4 +137,3 @@ def normalized(tiles: Float[Tensor, "*B t t"]) -> Float[Tensor, "*B t t"]:
     """Mean 0 and standard deviation 1 of each tile and channel; a constant one becomes 0."""
     std, mean = torch.std_mean(tiles, (-2, -1), correction=0, keepdim=True)
     return (tiles - mean) / torch.where(std < FLAT, 1.0, std)
-
