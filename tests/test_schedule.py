@@ -3,7 +3,16 @@ from itertools import pairwise
 
 import pytest
 
-from unlabeled.schedule import Clock, constant, cosine, exponential, linear, steps, warm_cosine
+from unlabeled.schedule import (
+    Clock,
+    constant,
+    cosine,
+    exponential,
+    linear,
+    steps,
+    warm_cosine,
+    warm_steps,
+)
 
 
 def at(step: int, total: int = 100, epoch: int = 10) -> Clock:
@@ -73,3 +82,10 @@ def test_warm_cosine_keeps_a_long_warmup():
     assert warm_cosine(0.4, warmup=0.0)(at(0)) == 0.4
     with pytest.raises(ValueError, match="share of the run"):
         warm_cosine(0.4, warmup=1.0)
+
+
+def test_warm_steps_rise_and_then_drop():
+    rate = warm_steps(1.0, at=(0.6, 0.8), warmup=0.5)
+    found = [rate(at(step)) for step in (0, 4, 5, 59, 60, 80)]
+    assert found == pytest.approx([0, 0.8, 1, 1, 0.1, 0.01])
+    assert warm_steps(1.0, at=(0.6,), warmup=50)(at(10)) == 1.0  # cut to a tenth of the run

@@ -148,7 +148,8 @@ def _narrow(builder: Any, widths: tuple[int, ...]) -> Any:
     if not isinstance(builder, partial):
         return builder
     if builder.func is small_resnet:
-        return partial(small_resnet, **{**builder.keywords, "widths": widths})
+        stages = len(builder.keywords.get("blocks", widths))
+        return partial(small_resnet, **{**builder.keywords, "widths": widths[-stages:]})
     if builder.func is patch_resnet:
         narrowed = {"widths": widths[1:], "stem_width": widths[0]}
         return partial(patch_resnet, **{**builder.keywords, **narrowed})

@@ -67,6 +67,8 @@ class Batch(TypedDict, total=False):
     """[B, c] in [0, 1): places within the coarse bins of rays."""
     draws: Tensor
     """[B, f] in [0, 1): of the fine samples of rays."""
+    order: list[Tensor]
+    """One [B] int64 a view: which permutation of a set the tiles of the view are in."""
     angle: list[Tensor]
     """One [B] int64 a view: quarter turns, counterclockwise, after the crop."""
 

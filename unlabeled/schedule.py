@@ -92,6 +92,13 @@ def steps(start: float, *, at: tuple[float, ...], factor: float = 0.1) -> Schedu
     return partial(_steps, start=start, at=at, factor=factor)
 
 
+def warm_steps(
+    start: float, *, at: tuple[float, ...], warmup: float, factor: float = 0.1
+) -> Schedule:
+    """`steps` after ``warmup`` epochs in a straight line from 0, cut to a tenth of the run."""
+    return partial(_warm_steps, start=start, at=at, factor=factor, warmup=warmup)
+
+
 def _constant(clock: Clock, *, value: float) -> float:
     return value
 
@@ -132,3 +139,12 @@ def _exponential(clock: Clock, *, start: float, end: float) -> float:
 
 def _steps(clock: Clock, *, start: float, at: tuple[float, ...], factor: float) -> float:
     return start * factor ** sum(clock.progress >= point for point in at)
+
+
+def _warm_steps(
+    clock: Clock, *, start: float, at: tuple[float, ...], factor: float, warmup: float
+) -> float:
+    warm = min(warmup * clock.epoch_steps, clock.steps / 10)
+    if clock.step < warm:
+        return start * clock.step / warm
+    return _steps(clock, start=start, at=at, factor=factor)

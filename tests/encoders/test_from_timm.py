@@ -110,3 +110,17 @@ def test_width_multiplies_every_channel_of_a_resnet():
     for name, width in (("vit_tiny_patch16_224", 0.5), ("resnet18", 0.0)):
         with pytest.raises(ValueError, match=rf"width={width} for timm/{name}"):
             timm_encoder(spec(3, 64), name=name, width=width)
+
+
+@pytest.mark.parametrize(
+    ("name", "widths"),
+    [("resnet18", [64, 64, 128, 256, 512]), ("vit_tiny_patch16_224", [192] * 12)],
+)
+def test_stages_are_timms(name: str, widths: list[int]) -> None:
+    encoder = timm_encoder(spec(3, 32), name=name).eval()
+    x = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        stages = encoder.stages(x)
+        assert [stage.shape[1] for stage in stages] == widths
+        if name == "resnet18":
+            torch.testing.assert_close(stages[-1], encoder(x))

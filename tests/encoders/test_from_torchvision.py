@@ -92,3 +92,27 @@ def test_builds_on_meta(name: str) -> None:
 def test_errors_name_the_remedy(name: str, size: int, stem: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         torchvision_encoder(spec(3, size), name=name, stem=stem)
+
+
+@pytest.mark.parametrize(
+    ("name", "widths"),
+    [("resnet18", [64, 64, 128, 256, 512]), ("regnet_y_400mf", [32, 48, 104, 208, 440])],
+)
+def test_stages_are_the_stem_and_the_stages(name: str, widths: list[int]) -> None:
+    encoder = torchvision_encoder(spec(3, 64), name=name).eval()
+    x = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        stages = encoder.stages(x)
+        assert [stage.shape[1] for stage in stages] == widths
+        torch.testing.assert_close(stages[-1], encoder(x))
+        if name == "resnet18":
+            net = encoder.net
+            stem = net.relu(net.bn1(net.conv1(x)))
+            torch.testing.assert_close(stages[0], stem.mean((2, 3)))
+            torch.testing.assert_close(stages[1], net.layer1(net.maxpool(stem)).mean((2, 3)))
+
+
+def test_an_encoder_without_stages_says_so() -> None:
+    encoder = torchvision_encoder(spec(3, 64), name="mobilenet_v2")
+    with pytest.raises(ValueError, match=r"does not show its stages: use .* timm/resnet18"):
+        encoder.stages(torch.randn(1, 3, 64, 64))

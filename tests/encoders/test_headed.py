@@ -21,6 +21,7 @@ def test_keeps_so_many_layers_of_the_encoders_width(layers):
     x = torch.randn(3, 1, 16, 16)
     torch.testing.assert_close(encoder(x), encoder.head(encoder.base(x)))
     torch.testing.assert_close(encoder.maps(x), encoder.base.maps(x))
+    torch.testing.assert_close(encoder.stages(x)[-1], encoder.base(x))
     if layers == 0:
         torch.testing.assert_close(encoder(x), encoder.base(x))
     else:

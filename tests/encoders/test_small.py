@@ -56,3 +56,12 @@ def test_stem_options() -> None:
 def test_bad_shape(widths: tuple[int, ...], blocks: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="one positive number a stage"):
         small_resnet(spec(1, 28), widths=widths, blocks=blocks)
+
+
+def test_stages_are_the_stem_and_the_stages() -> None:
+    encoder = small_resnet(spec(1, 28), widths=(4, 8, 12)).eval()
+    x = torch.randn(2, 1, 28, 28)
+    stages = encoder.stages(x)
+    assert [stage.shape for stage in stages] == [(2, 4), (2, 4), (2, 8), (2, 12)]
+    torch.testing.assert_close(stages[0], encoder.net.stem(x).mean((2, 3)))
+    torch.testing.assert_close(stages[-1], encoder(x))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -96,6 +96,15 @@ class ImageEncoder(Encoder, ABC):
     def origin_state_dict(self) -> dict[str, Tensor]:
         """The weights under the origin library's own keys, without a classifier."""
         return dict(self.net.state_dict())
+
+
+def pooled_stages(x: Tensor, stages: Iterable[Callable[[Tensor], Tensor]]) -> list[Tensor]:
+    """[B, d_i] each: the maps after each stage, averaged over positions."""
+    found = []
+    for stage in stages:
+        x = stage(x)
+        found.append(x.mean((2, 3)))
+    return found
 
 
 def small_stem(stem: str, *, size: int, has_stem: bool, origin: str) -> bool:

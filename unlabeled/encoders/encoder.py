@@ -38,6 +38,16 @@ class Encoder(nn.Module, ABC):
         """[B, local_dim, H, W]: the local features on their grid; for encoders that have one."""
         raise ValueError(f"{type(self).__name__} has no grid of positions: use local(x)")
 
+    def stages(self, x: Any) -> list[Tensor]:
+        """[B, d_i] of each stage, the first one first: its features, averaged over positions.
+
+        For encoders whose network has stages; where a stem comes before them, it is the first.
+        """
+        raise ValueError(
+            f"{type(self).__name__} does not show its stages: use an encoder that does, such as "
+            "small or timm/resnet18"
+        )
+
     def forward(self, x: Any) -> Tensor:
         """[B, dim]."""
         return self.pool(self.local(x))

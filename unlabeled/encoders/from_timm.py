@@ -45,6 +45,14 @@ class TimmEncoder(ImageEncoder):
         features = self.net.forward_features(x)  # type: ignore[operator]
         return features.movedim(-1, 1) if self.nhwc else features
 
+    def stages(self, x: Float[Tensor, "b c h w"]) -> list[Tensor]:
+        """[B, d_i] each: timm's own list, the stem and stages of convnets, the blocks of ViTs."""
+        found = getattr(self.net, "forward_intermediates", None)  # timm's own way to ask
+        if found is None:
+            return super().stages(x)
+        maps = found(x, intermediates_only=True, output_fmt="NCHW")
+        return [each.mean((2, 3)) for each in maps]
+
     def pool(self, local: Float[Tensor, "b n l"]) -> Float[Tensor, "b d"]:
         """[B, dim]: the model's own norm and pooling, ``forward_head(pre_logits=True)``."""
         if self.rank == 4:

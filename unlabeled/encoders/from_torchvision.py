@@ -22,12 +22,16 @@ from unlabeled.encoders.backbone import (
     conv_like,
     conv_text,
     dry_run,
+    pooled_stages,
     refuse,
     small_stem,
 )
 
 if TYPE_CHECKING:
     from jaxtyping import Float
+
+
+Stages = tuple[Callable[[Tensor], Tensor], ...]
 
 
 def _average(net: Any, local: Tensor) -> Tensor:
@@ -57,11 +61,26 @@ class _Family:
     std: float | None = None
     fixed_size: bool = False
     prefix: int = 0
+    stages: Callable[[Any], Stages] | None = None
 
 
 def _resnet(net: Any, x: Tensor) -> Tensor:
     x = net.maxpool(net.relu(net.bn1(net.conv1(x))))
     return net.layer4(net.layer3(net.layer2(net.layer1(x))))
+
+
+def _resnet_stages(net: Any) -> Stages:
+    def stem(x: Tensor) -> Tensor:
+        return net.relu(net.bn1(net.conv1(x)))
+
+    def first(x: Tensor) -> Tensor:
+        return net.layer1(net.maxpool(x))
+
+    return stem, first, net.layer2, net.layer3, net.layer4
+
+
+def _regnet_stages(net: Any) -> Stages:
+    return net.stem, *net.trunk_output
 
 
 def _regnet(net: Any, x: Tensor) -> Tensor:
@@ -91,8 +110,8 @@ def _swin(net: Any, x: Tensor) -> Tensor:
 
 
 _FAMILIES = {
-    "ResNet": _Family(first="conv1", head="fc", features=_resnet),
-    "RegNet": _Family(first="stem.0", head="fc", features=_regnet),
+    "ResNet": _Family(first="conv1", head="fc", features=_resnet, stages=_resnet_stages),
+    "RegNet": _Family(first="stem.0", head="fc", features=_regnet, stages=_regnet_stages),
     "ConvNeXt": _Family(
         first="features.0.0",
         head="classifier.2",
@@ -131,6 +150,12 @@ class TorchvisionEncoder(ImageEncoder):
     def features(self, x: Float[Tensor, "b c h w"]) -> Tensor:
         """Maps [B, dim, H, W], or tokens [B, N, dim] of a ViT."""
         return self.family.features(self.net, x)
+
+    def stages(self, x: Float[Tensor, "b c h w"]) -> list[Tensor]:
+        """[B, d_i] each: the stem, then the stages of a ResNet or RegNet."""
+        if self.family.stages is None:
+            return super().stages(x)
+        return pooled_stages(x, self.family.stages(self.net))
 
     def pool(self, local: Float[Tensor, "b n d"]) -> Float[Tensor, "b d"]:
         """[B, dim]: what torchvision's classifier gets: the class token or the average."""

@@ -54,6 +54,10 @@ class HeadedEncoder(Encoder):
         """[B, local_dim, H, W]: the encoder's."""
         return self.base.maps(x)
 
+    def stages(self, x: Any) -> list[Tensor]:
+        """[B, d_i] each: the encoder's."""
+        return self.base.stages(x)
+
     def pool(self, local: Tensor) -> Tensor:
         """[B, N, local_dim] -> [B, dim]: pooled, then through the kept layers."""
         return self.head(self.base.pool(local))
@@ -89,6 +93,10 @@ class ClassifyingEncoder(Encoder):
     def maps(self, x: Any) -> Tensor:
         """[B, local_dim, H, W]: the encoder's."""
         return self.base.maps(x)
+
+    def stages(self, x: Any) -> list[Tensor]:
+        """[B, d_i] each: the encoder's."""
+        return self.base.stages(x)
 
     def pool(self, local: Tensor) -> Tensor:
         """[B, N, local_dim] -> [B, dim]: the encoder's."""

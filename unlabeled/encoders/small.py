@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unlabeled.data.source import ImageSpec
-from unlabeled.encoders.backbone import SMALL_IMAGE, ImageEncoder, Origin
+from unlabeled.encoders.backbone import SMALL_IMAGE, ImageEncoder, Origin, pooled_stages
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -80,6 +80,12 @@ class SmallEncoder(ImageEncoder):
     def features(self, x: Float[Tensor, "b c h w"]) -> Tensor:
         """[B, dim, H, W]."""
         return self.net(x)
+
+    def stages(self, x: Float[Tensor, "b c h w"]) -> list[Tensor]:
+        """[B, widths[i]] each: the stem, then the stages."""
+        net = self.net
+        assert isinstance(net, SmallResNet)
+        return pooled_stages(x, (net.stem, *net.stages))
 
 
 def small_resnet(
