@@ -57,8 +57,8 @@ class Batch(TypedDict, total=False):
     """[B, T] bool: the first token of a word."""
     sentence: Tensor
     """[B, T] int64: the number of each token's sentence, -1 for padding."""
-    order: Tensor
-    """[B] int64, or [B, ...]: in which order parts were put."""
+    swapped: Tensor
+    """[B] int64: 1 where the second segment of a text comes first."""
     actions: Tensor
     """[B, T] int64, what an expert did at each step of a run."""
     length: Tensor

@@ -50,7 +50,7 @@ class MaskedText:
                 logits, truth = words[masked.to(place)].float().cpu(), batch["target"][masked]
                 losses.append(F.cross_entropy(logits, truth, reduction="none"))
                 hits.append(logits.argmax(1) == truth)
-                orders.append(order.cpu().argmax(1) == batch["order"])
+                orders.append(order.cpu().argmax(1) == batch["swapped"])
         found = _words(torch.cat(losses), torch.cat(hits))
         right = torch.cat(orders)
         return [*found, _measure("order", 100 * float(right.float().mean()), len(right))]

@@ -93,7 +93,7 @@ class MaskedPairs:
     Each piece is divided after a random sentence (section 3.1). N-grams of whole words are masked,
     n up to 3 with probability ~ 1/n, up to 15 % of the tokens; a masked token is [MASK] in 80 %, a
     random one in 10 %, itself in 10 %. The view is the input [B, L]; ``target`` [B, L] has the
-    tokens to be found and -100 elsewhere, ``order`` [B] is 1 where the segments are swapped.
+    tokens to be found and -100 elsewhere, ``swapped`` [B] is 1 where the segments are swapped.
 
     Args:
         share: of the tokens.
@@ -142,7 +142,7 @@ class MaskedPairs:
             **batch,
             "views": [_put(row, spare, shown)],
             "target": target,
-            "order": swapped.long(),
+            "swapped": swapped.long(),
         }
         return result
 

@@ -89,14 +89,14 @@ def test_a_seventh_of_the_tokens_is_to_be_found_and_most_of_it_is_hidden():
     shown, truth = batch["views"][0][masked], batch["target"][masked]
     assert (shown == MASK).float().mean().item() == pytest.approx(0.8, abs=0.05)
     assert (shown == truth).float().mean().item() == pytest.approx(0.1, abs=0.04)
-    assert batch["order"].float().mean().item() == pytest.approx(0.5, abs=0.1)
+    assert batch["swapped"].float().mean().item() == pytest.approx(0.5, abs=0.1)
 
 
 def test_taking_masks_back_and_the_swap_too_restores_the_text():
     raw, batch = made_views(50)
     view, target = batch["views"][0], batch["target"]
     whole = torch.where(target != IGNORED, target, view)
-    for row, ids, swapped in zip(whole, raw["views"][0], batch["order"], strict=True):
+    for row, ids, swapped in zip(whole, raw["views"][0], batch["swapped"], strict=True):
         ends = (row == SEP).nonzero().flatten().tolist()
         first, second = row[1 : ends[0]].tolist(), row[ends[0] + 1 : ends[1]].tolist()
         text = second + first if swapped else first + second

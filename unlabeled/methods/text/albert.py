@@ -59,7 +59,7 @@ class Albert(Method):
             upcast(self._words(tokens[masked])), batch["target"][masked], reduction="sum"
         )
         count = all_sum(masked.sum().to(words.dtype))
-        order = F.cross_entropy(upcast(self.order(self.pooler(tokens[:, 0]))), batch["order"])
+        order = F.cross_entropy(upcast(self.order(self.pooler(tokens[:, 0]))), batch["swapped"])
         return {"masked": world_size() * words / count.clamp_min(1), "order": order}
 
     def _words(self, tokens: Tensor) -> Tensor:
