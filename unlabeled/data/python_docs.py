@@ -12,7 +12,7 @@ from pathlib import Path
 
 from unlabeled.data.texts import Document, TextSource
 
-KINDS = 9
+KINDS, FEWEST = 8, 12
 SHORTEST = 120
 SKIPPED = ("test", "tests", "idlelib", "site-packages", "dist-packages", "lib2to3", "__pycache__")
 
@@ -21,8 +21,8 @@ SKIPPED = ("test", "tests", "idlelib", "site-packages", "dist-packages", "lib2to
 class PythonDocs(TextSource):
     """The language reference's topics, and the docstrings of the standard library.
 
-    A document is a topic or a module with all its docstrings. Labels: the nine packages with the
-    most text, and the language reference. Texts differ a little between versions of Python.
+    A document is a topic or a module with all its docstrings. Labels: the eight packages with the
+    most text of those with twelve modules or more, and the language reference. Texts differ a little between versions of Python.
 
     Args:
         vocabulary_size: entries at most.
@@ -69,7 +69,10 @@ def _documents() -> tuple[list[Document], tuple[str, ...]]:
     size: Counter[str] = Counter()
     for package, _, text in modules:
         size[package] += len(text)
-    kept = sorted(name for name, _ in size.most_common(KINDS))
+    number = Counter(package for package, _, _ in modules)
+    # a document is on one side of the split: a class needs several
+    large = [name for name, _ in size.most_common() if number[name] >= FEWEST]
+    kept = sorted(large[:KINDS])
     names = (*kept, "reference")
     found = [
         Document(place, text, kept.index(package))
