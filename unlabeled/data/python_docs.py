@@ -22,7 +22,8 @@ class PythonDocs(TextSource):
     """The language reference's topics, and the docstrings of the standard library.
 
     A document is a topic or a module with all its docstrings. Labels: the eight packages with the
-    most text of those with twelve modules or more, and the language reference. Texts differ a little between versions of Python.
+    most text of those with twelve modules or more, and the language reference. Texts and packages
+    differ a little between versions of Python.
 
     Args:
         vocabulary_size: entries at most.
