@@ -104,7 +104,7 @@ class Pairs:
 @lru_cache(maxsize=4)
 def _known_places(data: OpenSet) -> Tensor:
     samples = data.source.split("train")
-    label = getattr(samples, "label", None)
+    label = samples.__getitems__(list(range(len(samples)))).get("label")
     if label is None:
         raise ValueError(f"{data.source.name} has no labels: a source needs them")
     return torch.isin(label, torch.tensor(data.known)).nonzero().flatten()
