@@ -24,6 +24,7 @@ from unlabeled.data import get
 from unlabeled.data.fashion_mnist import FashionMnist
 from unlabeled.data.source import DataSource
 from unlabeled.data.turned import Turned, turn
+from unlabeled.encoders.image import small_resnet
 from unlabeled.evaluators.evaluator import FeatureEvaluator
 from unlabeled.evaluators.knn import Knn
 from unlabeled.features import Features
@@ -33,6 +34,8 @@ from unlabeled.registry import find_recipe
 from unlabeled.trained import Trained
 
 STEPS, BATCH, WIDTHS = 200, 128, (8, 16, 64)
+ENCODERS = {"dino": partial(small_resnet, widths=WIDTHS)}
+"""A transformer takes more steps."""
 WHOLE = ("nerf", "pse", "albert")
 """Recipes without a narrow form: so many steps of their own batches."""
 SEEDS = int(os.environ.get("UNLABELED_SEEDS", "1"))
@@ -101,7 +104,7 @@ def gain(stem: str, seed: int, data: FashionMnist, folder) -> float:
             recipe,
             data=data,
             method=narrow_host(recipe.method, widths=WIDTHS),
-            encoder=recipe.encoder if stem == "dino" else narrow(recipe, widths=WIDTHS),
+            encoder=ENCODERS.get(stem) or narrow(recipe, widths=WIDTHS),
             batch_size=BATCH,
         )
     if stem == "albert":
