@@ -2,7 +2,7 @@ import pytest
 import torch
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
-from unlabeled.evaluators.clustering import Clustering, matched_accuracy
+from unlabeled.evaluators.clustering import Clustering, agreement, matched_accuracy
 from unlabeled.features import Features
 
 
@@ -57,3 +57,24 @@ def test_labels_of_train_are_not_read():
     train, test = blobs(300, apart=2, seed=0), blobs(200, apart=2, seed=1)
     other = Features(train.x, train.label.flip(0))
     assert Clustering().score(train, test) == Clustering().score(other, test)
+
+
+def test_given_assignments_have_closed_forms():
+    label = torch.tensor([0, 0, 1, 1])
+    renamed = agreement(torch.tensor([7, 7, 3, 3]), label)
+    assert renamed == pytest.approx({"nmi": 100.0, "ari": 100.0, "matched": 100.0})
+    # one cluster says nothing, one a sample says all: I = ln 2, mean entropy (ln 4 + ln 2) / 2
+    none = agreement(torch.zeros(4, dtype=torch.int64), label)
+    assert none == pytest.approx({"nmi": 0.0, "ari": 0.0, "matched": 50.0})
+    own = agreement(torch.arange(4), label)
+    assert own == pytest.approx({"nmi": 100 * 2 / 3, "ari": 0.0, "matched": 50.0})
+    # independent: all pairs are 1 of each, so that no pair agrees, less than by chance (2 x 2 / 6)
+    across = agreement(torch.tensor([0, 1, 0, 1]), label)
+    assert across == pytest.approx({"nmi": 0.0, "ari": -50.0, "matched": 50.0}, abs=1e-9)
+
+
+def test_given_assignments_are_one_for_each_sample():
+    with pytest.raises(ValueError, match=r"cluster is \(3,\) and label \(4,\)"):
+        agreement(torch.zeros(3, dtype=torch.int64), torch.zeros(4, dtype=torch.int64))
+    with pytest.raises(ValueError, match="cluster is \\(0,\\)"):
+        agreement(torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64))

@@ -30,13 +30,42 @@ def matched_accuracy(cluster: Int[Tensor, " N"], label: Int[Tensor, " N"]) -> fl
     return float(table[row, column].sum() / len(label))
 
 
+def agreement(cluster: Int[Tensor, " N"], label: Int[Tensor, " N"]) -> dict[str, float]:
+    """NMI, ARI and matched accuracy of given assignments with classes, in percent.
+
+    For labels that a method keeps itself as well as for those of k-means. NMI is normalized by the
+    arithmetic mean of the entropies; ARI is corrected for chance. Numbers of clusters mean nothing.
+
+    Args:
+        cluster: of each sample, from 0.
+        label: the class of each sample, from 0.
+
+    Raises:
+        ValueError: the two are not of one length, or empty.
+    """
+    from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+
+    if cluster.shape != label.shape or cluster.ndim != 1 or not len(cluster):
+        raise ValueError(
+            f"cluster is {tuple(cluster.shape)} and label {tuple(label.shape)}: give one of each "
+            "for every sample"
+        )
+    cluster, label = cluster.cpu().long(), label.cpu().long()
+    scores = {
+        "nmi": normalized_mutual_info_score(label.numpy(), cluster.numpy()),
+        "ari": adjusted_rand_score(label.numpy(), cluster.numpy()),
+        "matched": matched_accuracy(cluster, label),
+    }
+    return {metric: 100 * float(value) for metric, value in scores.items()}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Clustering:
     """NMI, ARI and matched accuracy of k-means on unit features, in percent.
 
     Centers are fitted on the features of train without labels (k-means++, the best of ``starts``),
-    and the samples of test go to their nearest. NMI is normalized by the arithmetic mean of the
-    entropies; ARI is corrected for chance.
+    and the samples of test go to their nearest. Figures are those of `agreement`, which takes
+    assignments that are there already.
 
     Args:
         clusters: k; None takes the number of classes.
@@ -66,7 +95,6 @@ class Clustering:
     def score(self, train: Features, test: Features) -> list[Measure]:
         """Fit on train without labels, read test's labels once."""
         from sklearn.cluster import KMeans
-        from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
         _, truth, classes = check_labels(train, test)
         step = -(-len(train) // self.most)
@@ -74,16 +102,12 @@ class Clustering:
         k = min(self.clusters or classes, len(fitted))
         found = KMeans(k, n_init=self.starts, random_state=self.seed).fit(fitted.numpy())
         cluster = found.predict(F.normalize(test.x, dim=1).numpy())
-        values = {
-            "nmi": normalized_mutual_info_score(truth.numpy(), cluster),
-            "ari": adjusted_rand_score(truth.numpy(), cluster),
-            "matched": matched_accuracy(torch.from_numpy(cluster).long(), truth),
-        }
+        values = agreement(torch.from_numpy(cluster), truth)
         return [
             Measure(
                 metric=metric,
-                value=100 * float(value),
-                trials=(100 * float(value),),
+                value=value,
+                trials=(value,),
                 train=len(fitted),
                 test=len(test),
                 details={"k": k},
