@@ -76,3 +76,14 @@ def test_nothing_happens_between_the_moments(given):
     method.before_step(never)
     with pytest.raises(ValueError, match="samples is None"):
         made(given, samples=None)
+
+
+def test_labels_are_kept_in_the_state(given):
+    """A resumed run goes on with the labels of its last update, which no seed gives again."""
+    method, other = made(given, updates=3), made(given, updates=3)
+    method.clock = Clock(0, 100, 10)
+    data = torch.randn(40, 6)
+    method.before_step(lambda function: function(data))
+    assert not torch.equal(other.labels, method.labels)
+    other.load_state_dict(method.state_dict())
+    assert torch.equal(other.labels, method.labels)
