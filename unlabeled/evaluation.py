@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from typing_extensions import TypeIs
 
 from unlabeled.artifacts import Model, Run, load, write_json
 from unlabeled.data import open_data
@@ -22,6 +21,7 @@ from unlabeled.evaluators.evaluator import (
     Measure,
     TaskEvaluator,
     check_labels,
+    is_task,
 )
 from unlabeled.evaluators.fewlabel import FewLabels
 from unlabeled.evaluators.knn import Knn
@@ -189,9 +189,9 @@ class _Session:
         start = time.perf_counter()
         named = [each for each in protocols if isinstance(each, str)]
         _evaluators(named, train=1, seed=0)  # unknown names fail before anything is computed
-        tasks = [each for each in protocols if _is_task(each)]
+        tasks = [each for each in protocols if is_task(each)]
         rows = self._tasks(tasks, floors)
-        others = [each for each in protocols if not _is_task(each)]
+        others = [each for each in protocols if not is_task(each)]
         counts, classes = {"train": self.data.size("train")}, 0
         if others or not tasks:
             more, counts, classes = self._features(others, floors, supervised, named, all_labels)
@@ -441,10 +441,6 @@ def _task_rows(
         Row.of(each, name=name, readout=task.needs, protocol=task.protocol, seconds=seconds)
         for each in measures
     ]
-
-
-def _is_task(protocol: str | FeatureEvaluator | TaskEvaluator) -> TypeIs[TaskEvaluator]:
-    return not isinstance(protocol, str) and protocol.needs != "embed"
 
 
 def _merge(seeds: dict[int, list[Row]]) -> list[Row]:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from unlabeled.artifacts import environment, write_json
+from unlabeled.evaluators.evaluator import is_task
 from unlabeled.evaluators.scores import RANDOM, RAW, Row
 from unlabeled.recipe import Recipe, describe
 
@@ -71,7 +72,7 @@ class Floors:
 
 def _shared(judges: Sequence[Any]) -> bool:
     """Whether the floors depend on the encoder alone, and not on the method's other networks."""
-    return all(isinstance(judge, str) or judge.needs == "embed" for judge in judges)
+    return not any(map(is_task, judges))
 
 
 @cache

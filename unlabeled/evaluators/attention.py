@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unlabeled.data.source import DataSource, ImageSpec
-from unlabeled.evaluators.evaluator import Figure, Measure
+from unlabeled.evaluators.evaluator import Figure, Measure, device_of
 from unlabeled.features import batches
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class AttentionOverlap:
     def _seen(self, predict: Any, data: DataSource) -> Any:
         """Yield prepared images, the grid's side, and attention over its places [B, heads, N]."""
         encoder = predict.__self__
-        place = next(encoder.parameters()).device
+        place = device_of(predict)
         done = 0
         for x, _ in batches(data, "test", encoder.spec, batch_size=500):
             x = x[: self.images - done]
@@ -122,6 +122,4 @@ def _picture(x: Tensor, spec: ImageSpec) -> Tensor:
 
 def _measure(index: Tensor) -> Measure:
     value = 100 * float(index.mean())
-    return Measure(
-        metric="jaccard", value=value, trials=(value,), train=0, test=len(index), hits=index
-    )
+    return Measure(metric="jaccard", value=value, test=len(index), hits=index)

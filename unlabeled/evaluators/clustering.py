@@ -107,7 +107,6 @@ class Clustering:
             Measure(
                 metric=metric,
                 value=value,
-                trials=(value,),
                 train=len(fitted),
                 test=len(test),
                 details={"k": k},

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import one_hot
+from typing_extensions import TypeIs
 
 from unlabeled.data.source import DataSource
 from unlabeled.features import Features, embed
@@ -67,6 +68,18 @@ class TaskEvaluator(Evaluator, Protocol):
         """The floor without a network (no motion, the mean color, raw input); [] for none."""
 
 
+def is_task(judge: Any) -> TypeIs[TaskEvaluator]:
+    """Whether an evaluator, or the name of one, asks for something other than embeddings."""
+    return not isinstance(judge, str) and judge.needs != "embed"
+
+
+def device_of(predict: Any) -> torch.device:
+    """Where a predictor computes: the device of the module that it is, or is a method of."""
+    owner = getattr(predict, "__self__", predict)
+    first = next(owner.parameters(), None) if isinstance(owner, nn.Module) else None
+    return torch.device("cpu") if first is None else first.device
+
+
 @dataclass(frozen=True)
 class Figure:
     """A picture or a short film for the report.
@@ -101,7 +114,8 @@ class Measure:
     Args:
         metric: its name.
         value: its value, accuracies in percent; the mean where there are several trials.
-        trials: the value of each trial (draw or seed); one for a deterministic protocol.
+        trials: the value of each trial (draw or seed); by default the one of a deterministic
+            protocol, ``(value,)``.
         train: labeled samples that were used.
         test: samples that were judged.
         hits: [test] share of trials in which each test sample was right, or with another unit
@@ -113,13 +127,17 @@ class Measure:
 
     metric: str
     value: float
-    trials: tuple[float, ...]
-    train: int
+    trials: tuple[float, ...] = ()
+    train: int = 0
     test: int
     hits: Tensor | None = None
     unit: str = "%"
     higher_is_better: bool = True
     details: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.trials:
+            object.__setattr__(self, "trials", (self.value,))
 
     @property
     def spread(self) -> float | None:

@@ -86,7 +86,6 @@ class Identifiability:
             Measure(
                 metric=metric,
                 value=100 * value,
-                trials=(100 * value,),
                 train=len(train),
                 test=len(test),
             )

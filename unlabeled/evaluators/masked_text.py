@@ -13,7 +13,7 @@ from torch import Tensor
 
 from unlabeled.data.source import DataSource
 from unlabeled.data.texts import TextSource
-from unlabeled.evaluators.evaluator import Measure
+from unlabeled.evaluators.evaluator import Measure, device_of
 from unlabeled.method import Batch
 from unlabeled.views.generator import SampleGenerator
 from unlabeled.views.masked_pairs import IGNORED, MaskedPairs
@@ -42,7 +42,7 @@ class MaskedText:
     def judge(self, predict: Any, data: DataSource) -> list[Measure]:
         """Read test."""
         losses, hits, orders = [], [], []
-        place = next(predict.__self__.parameters()).device
+        place = device_of(predict)
         with torch.no_grad():
             for batch in self._batches(data):
                 words, order = predict(batch["views"][0].to(place))
@@ -52,8 +52,7 @@ class MaskedText:
                 hits.append(logits.argmax(1) == truth)
                 orders.append(order.cpu().argmax(1) == batch["swapped"])
         found = _words(torch.cat(losses), torch.cat(hits))
-        right = torch.cat(orders)
-        return [*found, _measure("order", 100 * float(right.float().mean()), len(right))]
+        return [*found, _share("order", torch.cat(orders))]
 
     def plain(self, data: DataSource) -> list[Measure]:
         """Guess by frequency."""
@@ -83,20 +82,12 @@ def _texts(data: DataSource) -> TextSource:
 def _words(loss: Tensor, hit: Tensor) -> list[Measure]:
     perplexity = math.exp(float(loss.mean()))
     return [
-        _measure("perplexity", perplexity, len(loss), unit="", better_high=False),
-        _measure("masked_accuracy", 100 * float(hit.float().mean()), len(hit)),
+        Measure(
+            metric="perplexity", value=perplexity, test=len(loss), unit="", higher_is_better=False
+        ),
+        _share("masked_accuracy", hit),
     ]
 
 
-def _measure(
-    metric: str, value: float, count: int, *, unit: str = "%", better_high: bool = True
-) -> Measure:
-    return Measure(
-        metric=metric,
-        value=value,
-        trials=(value,),
-        train=0,
-        test=count,
-        unit=unit,
-        higher_is_better=better_high,
-    )
+def _share(metric: str, hit: Tensor) -> Measure:
+    return Measure(metric=metric, value=100 * float(hit.float().mean()), test=len(hit))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from unlabeled.data.posed import PosedScene
 from unlabeled.data.source import DataSource
-from unlabeled.evaluators.evaluator import Figure, Measure
+from unlabeled.evaluators.evaluator import Figure, Measure, device_of
 from unlabeled.ops.rays import Seen, pixel_rays
 
 CHUNK = 4096
@@ -83,7 +83,7 @@ def render(predict: Any, scene: PosedScene, pose: Tensor) -> Seen:
     """Color [H, W, 3], depth and opacity [H, W] of a whole photo, in chunks of rays."""
     spec = scene.scene
     rays = pixel_rays(spec.height, spec.width, focal=spec.focal, pose=pose)
-    place = _device(predict)
+    place = device_of(predict)
     parts = [predict(part.to(place)) for part in rays.split(CHUNK)]
     shape = (spec.height, spec.width)
     color, depth, opacity = (
@@ -92,12 +92,6 @@ def render(predict: Any, scene: PosedScene, pose: Tensor) -> Seen:
     )
     color = color.clamp(0, 1).view(*shape, 3)
     return Seen(color, depth.view(shape), opacity.view(shape), torch.empty(0))
-
-
-def _device(predict: Any) -> torch.device:
-    owner = getattr(predict, "__self__", None)
-    first = next(owner.parameters(), None) if isinstance(owner, torch.nn.Module) else None
-    return torch.device("cpu") if first is None else first.device
 
 
 def _scene(data: DataSource) -> PosedScene:
@@ -114,8 +108,8 @@ def _images(color: Tensor, truth: Tensor) -> list[Measure]:
     alike = structural_similarity_index_measure(one, other, data_range=1.0)
     assert isinstance(alike, Tensor)
     return [
-        _measure("psnr", float(noise.mean()), len(truth), unit="dB", each=noise),
-        _measure("ssim", float(alike), len(truth), unit=""),
+        Measure(metric="psnr", value=float(noise.mean()), test=len(truth), unit="dB", hits=noise),
+        Measure(metric="ssim", value=float(alike), test=len(truth), unit=""),
     ]
 
 
@@ -123,27 +117,8 @@ def _depth(depth: Tensor, truth: Tensor) -> Measure:
     there = truth.isfinite()
     span = truth[there].max() - truth[there].min()
     error = 100 * (depth - truth)[there].abs().mean() / span
-    return _measure("depth_error", float(error), len(truth), unit="%", better_high=False)
-
-
-def _measure(
-    metric: str,
-    value: float,
-    count: int,
-    *,
-    unit: str,
-    each: Tensor | None = None,
-    better_high: bool = True,
-) -> Measure:
     return Measure(
-        metric=metric,
-        value=value,
-        trials=(value,),
-        train=0,
-        test=count,
-        unit=unit,
-        hits=each,
-        higher_is_better=better_high,
+        metric="depth_error", value=float(error), test=len(truth), higher_is_better=False
     )
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from unlabeled.data.open_set import OpenSet
 from unlabeled.data.source import DataSource
-from unlabeled.evaluators.evaluator import Measure
+from unlabeled.evaluators.evaluator import Measure, device_of
 from unlabeled.features import batches
 from unlabeled.ops.knn import nearest
 
@@ -52,7 +52,7 @@ class OpenSetScores:
         """Classify the target's test split."""
         domains = _domains(data)
         encoder = predict.__self__.encoder
-        place = next(encoder.parameters()).device
+        place = device_of(predict)
         predicted, truth = [], []
         with torch.no_grad():
             for x, batch in batches(data, "test", encoder.spec, batch_size=500):
@@ -89,6 +89,6 @@ def _domains(data: DataSource) -> OpenSet:
 def _measures(predicted: Tensor, truth: Tensor, domains: OpenSet) -> list[Measure]:
     scores = open_set_scores(predicted, truth, known=len(domains.known))
     return [
-        Measure(metric=metric, value=value, trials=(value,), train=domains.labeled, test=len(truth))
+        Measure(metric=metric, value=value, train=domains.labeled, test=len(truth))
         for metric, value in scores.items()
     ]

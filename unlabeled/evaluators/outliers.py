@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from unlabeled.data.blobs import blobs
 from unlabeled.data.source import DataSource, ImageSpec
-from unlabeled.evaluators.evaluator import Measure
+from unlabeled.evaluators.evaluator import Measure, device_of
 from unlabeled.features import Features, embed
 from unlabeled.ops.mahalanobis import Standardizer, cluster_distance, fit_gaussian, rank_scores
 from unlabeled.views.augment import Augment
@@ -77,7 +76,7 @@ class Outliers:
         def score(x: Tensor) -> Tensor:
             return cluster_distance(standard(x), fitted, cluster)
 
-        far = _apply(predict, data.prepare(spec), blobs(FAR, spec=spec, seed=self.seed))
+        far = _run(predict, data.prepare(spec)(blobs(FAR, spec=spec, seed=self.seed)))
         counts = (len(train), len(test))
         measures = _named("", rank_scores(inside, score(near.x)), counts, len(near))
         measures += _named("far_", rank_scores(inside, score(far)), counts, FAR)
@@ -123,7 +122,6 @@ def _named(
         Measure(
             metric=f"{prefix}{name}",
             value=value,
-            trials=(value,),
             train=counts[0],
             test=counts[1],
             higher_is_better=name != "fpr95",
@@ -152,12 +150,7 @@ def _some_of_each(features: Features, count: int, seed: int) -> Tensor:
     return torch.cat([order[label == each][:count] for each in label.unique()])
 
 
-def _apply(predict: Any, prepare: Callable[[Any], Tensor], raw: Any) -> Tensor:
-    return _run(predict, prepare(raw))
-
-
 @torch.no_grad()
 def _run(predict: Any, x: Tensor) -> Tensor:
-    first = next(predict.parameters(), None) if isinstance(predict, torch.nn.Module) else None
-    place = x.device if first is None else first.device
+    place = device_of(predict)
     return torch.cat([predict(part.to(place)).float().cpu() for part in x.split(256)])

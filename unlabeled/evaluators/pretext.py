@@ -11,7 +11,7 @@ from torch import Tensor
 
 from unlabeled.data.order import spread
 from unlabeled.data.source import DataSource
-from unlabeled.evaluators.evaluator import Measure, measure
+from unlabeled.evaluators.evaluator import Measure, device_of, measure
 from unlabeled.views.generator import SampleGenerator
 
 CHUNK = 250
@@ -46,7 +46,7 @@ class Pretext:
 
     def judge(self, predict: Callable[[Any], Tensor], data: DataSource) -> list[Measure]:
         """Ask the method."""
-        place = next(predict.__self__.parameters()).device  # type: ignore[attr-defined]
+        place = device_of(predict)
         return self._judge(lambda view: predict(view.to(place)).argmax(1).cpu(), data)
 
     def plain(self, data: DataSource) -> list[Measure]:

@@ -93,12 +93,11 @@ def _jumping(data: DataSource) -> Jumping:
 
 
 def _measure(metric: str, fine: Tensor, data: Jumping) -> Measure:
-    value = 100 * float(fine.float().mean())
+    hits = fine.float()
     return Measure(
         metric=metric,
-        value=value,
-        trials=(value,),
+        value=100 * float(hits.mean()),
         train=data.size("train"),
         test=len(fine),
-        hits=fine.float(),
+        hits=hits,
     )

@@ -134,7 +134,6 @@ class Tags:
             Measure(
                 metric="mean_auroc",
                 value=mean,
-                trials=(mean,),
                 train=len(x),
                 test=len(asked),
                 details=details,
