@@ -14,7 +14,14 @@ from torch import Tensor
 
 from unlabeled.data.files import FileSamples
 from unlabeled.data.folder import ImageFolder
-from unlabeled.data.images import ArraySamples, ImageSource, cache_folder, no_split, stacked
+from unlabeled.data.images import (
+    ArraySamples,
+    ImageSource,
+    WrappedSource,
+    cache_folder,
+    no_split,
+    stacked,
+)
 from unlabeled.data.source import ImageSpec, Samples
 from unlabeled.method import Batch
 from unlabeled.views.generator import SampleGenerator
@@ -129,7 +136,7 @@ def _open(source: CaseFolder, split: str) -> CaseSamples:
 
 
 @dataclass(frozen=True)
-class Photographed(ImageSource):
+class Photographed(WrappedSource):
     """Cases made of a source: each of its images is an object that was photographed a few times.
 
     A case has 1 to ``most`` photographs, equally likely. Each is turned by up to 20 degrees, moved
@@ -145,7 +152,6 @@ class Photographed(ImageSource):
         ValueError: ``most`` below 1, or at the first ``split`` images that are not in memory.
     """
 
-    source: ImageSource
     _: KW_ONLY
     most: int = 4
 
@@ -157,23 +163,6 @@ class Photographed(ImageSource):
     def name(self) -> str:
         """The source's name and ``-photographed``."""
         return f"{self.source.name}-photographed"
-
-    @property
-    def classes(self) -> tuple[str, ...] | None:
-        """The source's."""
-        return self.source.classes
-
-    def size(self, split: str) -> int:
-        """Return the source's: a case an image."""
-        return self.source.size(split)
-
-    def spec(self) -> ImageSpec:
-        """Return the source's."""
-        return self.source.spec()
-
-    def at(self, side: int) -> Photographed:
-        """Return the same of the source for ``side`` pixels."""
-        return replace(self, source=self.source.at(side))
 
     def split(self, name: str) -> Samples:
         """Return "train" or "test"."""

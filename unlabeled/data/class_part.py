@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, dataclass
 from functools import lru_cache
 
 import torch
 
-from unlabeled.data.images import ArraySamples, ImageSource, no_split
-from unlabeled.data.source import ImageSpec, Samples
+from unlabeled.data.images import ArraySamples, ImageSource, WrappedSource, no_split
+from unlabeled.data.source import Samples
 
 
 @dataclass(frozen=True)
-class ClassPart(ImageSource):
+class ClassPart(WrappedSource):
     """A source whose "train" and "test" hold some classes; "outliers" are the others of "test".
 
     Args:
@@ -23,7 +23,6 @@ class ClassPart(ImageSource):
         ValueError: no class, or at the first ``split`` a class that the source lacks.
     """
 
-    source: ImageSource
     _: KW_ONLY
     keep: tuple[int, ...]
 
@@ -36,18 +35,9 @@ class ClassPart(ImageSource):
         """The source's name and the classes, such as ``fashion-mnist-classes-0-1``."""
         return f"{self.source.name}-classes-{'-'.join(map(str, self.keep))}"
 
-    @property
-    def classes(self) -> tuple[str, ...] | None:
-        """The source's."""
-        return self.source.classes
-
-    def spec(self) -> ImageSpec:
-        """Return the source's."""
-        return self.source.spec()
-
-    def at(self, side: int) -> ClassPart:
-        """Return the same of the source for ``side`` pixels."""
-        return replace(self, source=self.source.at(side))
+    def size(self, split: str) -> int:
+        """Return the number of images that are left."""
+        return len(self.split(split))
 
     def split(self, name: str) -> Samples:
         """Return "train", "test" or "outliers"."""

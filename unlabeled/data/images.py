@@ -7,9 +7,10 @@ import math
 import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -79,6 +80,34 @@ class ImageSource(DataSource):
         images = samples.__getitems__(self.some(STATISTICS_SAMPLE))["views"][0]
         mean, std = statistics(images)
         return ImageSpec(channels=len(mean), size=self.side(images), mean=mean, std=std)
+
+
+@dataclass(frozen=True)
+class WrappedSource(ImageSource):
+    """A source that changes another: its classes, facts and sizes are those of ``source``.
+
+    Concrete ones are frozen dataclasses with a name and a ``split``; where that leaves samples
+    out, they say so in ``size`` too.
+    """
+
+    source: ImageSource
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """The source's."""
+        return self.source.classes
+
+    def size(self, split: str) -> int:
+        """Return the source's."""
+        return self.source.size(split)
+
+    def spec(self) -> ImageSpec:
+        """Return the source's."""
+        return self.source.spec()
+
+    def at(self, side: int) -> Self:
+        """Return the same of the source for ``side`` pixels."""
+        return replace(self, source=self.source.at(side))
 
 
 class ArraySamples:

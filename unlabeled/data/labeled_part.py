@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, dataclass
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from unlabeled.data.files import FileSamples
-from unlabeled.data.images import ArraySamples, ImageSource
-from unlabeled.data.source import ImageSpec, Samples
+from unlabeled.data.images import ArraySamples, WrappedSource
+from unlabeled.data.source import Samples
 from unlabeled.method import Batch
 
 
 @dataclass(frozen=True)
-class LabeledPart(ImageSource):
+class LabeledPart(WrappedSource):
     """A source whose "train" is a fixed share of each class; "test" stays whole.
 
     Each class gives ``round(share * count)`` images, at least one, drawn by ``seed``: the same in
@@ -30,7 +30,6 @@ class LabeledPart(ImageSource):
         ValueError: a share outside (0, 1], or at the first ``split`` a source without labels.
     """
 
-    source: ImageSource
     _: KW_ONLY
     share: float
     seed: int = 0
@@ -44,18 +43,9 @@ class LabeledPart(ImageSource):
         """The source's name and the share, such as ``fashion-mnist-0.01``."""
         return f"{self.source.name}-{self.share:g}"
 
-    @property
-    def classes(self) -> tuple[str, ...] | None:
-        """The source's."""
-        return self.source.classes
-
-    def spec(self) -> ImageSpec:
-        """Return the source's: it needs no labels."""
-        return self.source.spec()
-
-    def at(self, side: int) -> LabeledPart:
-        """Return the same of the source for ``side`` pixels."""
-        return replace(self, source=self.source.at(side))
+    def size(self, split: str) -> int:
+        """Return the number of images that are left."""
+        return len(self.split(split))
 
     def split(self, name: str) -> Samples:
         """Return the part of "train", or another split as it is."""

@@ -7,12 +7,12 @@ from functools import lru_cache
 
 import torch
 
-from unlabeled.data.images import ArraySamples, ImageSource
+from unlabeled.data.images import ArraySamples, ImageSource, WrappedSource
 from unlabeled.data.source import ImageSpec, Samples
 
 
 @dataclass(frozen=True)
-class Shifted(ImageSource):
+class Shifted(WrappedSource):
     """A source whose images are inverted, of less contrast, and noisy; classes stay.
 
     ``y = 0.2 + 0.6 (1 - x) + noise`` in [0, 1], noise N(0, 0.08^2), the same in every run.
@@ -24,21 +24,10 @@ class Shifted(ImageSource):
         ValueError: at the first ``split``, images that do not lie in memory.
     """
 
-    source: ImageSource
-
     @property
     def name(self) -> str:
         """The source's name and ``-shifted``."""
         return f"{self.source.name}-shifted"
-
-    @property
-    def classes(self) -> tuple[str, ...] | None:
-        """The source's."""
-        return self.source.classes
-
-    def size(self, split: str) -> int:
-        """Return the source's."""
-        return self.source.size(split)
 
     def spec(self) -> ImageSpec:
         """Return the source's, with the statistics that the change makes of its own."""
@@ -46,10 +35,6 @@ class Shifted(ImageSource):
         mean = tuple(round(0.8 - 0.6 * value, 4) for value in spec.mean)
         std = tuple(round(((0.6 * value) ** 2 + 0.08**2) ** 0.5, 4) for value in spec.std)
         return replace(spec, mean=mean, std=std)
-
-    def at(self, side: int) -> Shifted:
-        """Return the same of the source for ``side`` pixels."""
-        return replace(self, source=self.source.at(side))
 
     def split(self, name: str) -> Samples:
         """Return a split, changed once."""

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 
-from unlabeled.data.images import ArraySamples, ImageSource
-from unlabeled.data.source import ImageSpec, Samples
+from unlabeled.data.images import ArraySamples, ImageSource, WrappedSource
+from unlabeled.data.source import Samples
 from unlabeled.method import Batch
 from unlabeled.ops.rotate import quarter_turns
 
 
 @dataclass(frozen=True)
-class Turned(ImageSource):
+class Turned(WrappedSource):
     """A source whose training images stay upright and whose test images are turned.
 
     Test image i is turned counterclockwise by i mod 4 quarter turns; a quarter stay upright.
@@ -26,29 +26,10 @@ class Turned(ImageSource):
         ValueError: at the first ``split``, images that are no squares in memory.
     """
 
-    source: ImageSource
-
     @property
     def name(self) -> str:
         """The source's name and ``-turned``."""
         return f"{self.source.name}-turned"
-
-    @property
-    def classes(self) -> tuple[str, ...] | None:
-        """The source's."""
-        return self.source.classes
-
-    def size(self, split: str) -> int:
-        """Return the source's."""
-        return self.source.size(split)
-
-    def spec(self) -> ImageSpec:
-        """Return the source's."""
-        return self.source.spec()
-
-    def at(self, side: int) -> Turned:
-        """Return the same of the source for ``side`` pixels."""
-        return replace(self, source=self.source.at(side))
 
     def split(self, name: str) -> Samples:
         """Return "train" as it is, "test" turned."""
