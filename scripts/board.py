@@ -83,7 +83,7 @@ def work(jobs: Any, found: Any, epochs: float, until: float, first: str) -> None
         started = time.time()
         try:
             result = measure(stem, seed, epochs, floors=stem == first)
-        except Exception:
+        except Exception:  # the other jobs go on, and this one's trace is printed
             result = {"failed": traceback.format_exc(limit=-3)}
         typical = time.time() - started
         found.put((stem, seed, result))

@@ -216,7 +216,7 @@ def known() -> list[Known]:
         Known("digits", "scikit-learn", "comes with scikit-learn", 1797),
         Known("xrays", "drawn", "drawn when asked for", 7000),
         Known("still-life", "drawn", "drawn when asked for", 48_000),
-        Known("python-docs", "Python", "comes with Python", 5000),
+        Known("python-docs", "Python", "comes with Python", 3279),
         Known("jumping", "simulated", "simulated when asked for", 18),
         Known("imagenet", None, "get it at image-net.org, then give its folder as root", 1_331_167),
         Known("asterisk", prompts, asterisk.REMEDY, 2_780),
