@@ -7,11 +7,12 @@ import torch
 from rich.console import Console
 
 from tests.evaluators.fakes import FakeData, FakeEncoder
+from unlabeled.data.source import raw_pixels
 from unlabeled.evaluation import evaluate, evaluate_model
 from unlabeled.evaluators.fewlabel import FewLabels
 from unlabeled.evaluators.knn import Knn
 from unlabeled.evaluators.supervised import Supervised
-from unlabeled.features import embed, raw_pixels
+from unlabeled.features import embed
 
 DATA = FakeData()
 PROTOCOLS = (Knn(k=5), "linear", FewLabels(share=0.1, draws=2))

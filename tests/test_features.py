@@ -10,12 +10,12 @@ import torch
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
 from tests.evaluators.fakes import FakeData, FakeEncoder
+from unlabeled.data.source import raw_pixels
 from unlabeled.encoders.encoder import Encoder
 from unlabeled.features import (
     Features,
     embed,
     embed_readouts,
-    raw_pixels,
     write_features,
 )
 

@@ -10,7 +10,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -130,14 +130,15 @@ class Run:
             return found
         whole = self.path / "method.safetensors"
         recipe = self.recipe
-        encoder = recipe.encoder(recipe.views.spec)
-        method = recipe.method(encoder)
+        made = replace(found, recipe=recipe).afresh(recipe.views.spec, seed=0)
+        assert made.method is not None
         try:
-            method.load_state_dict(load_file(str(whole)))
+            made.method.load_state_dict(load_file(str(whole)))
         except (OSError, SafetensorError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:200]
             raise ValueError(f"{whole} is damaged or of another version: {reason}") from error
-        return Model(encoder.eval(), found.name, found.builder, method.eval(), recipe)
+        made.method.eval()
+        return made
 
     def metrics(self) -> list[dict[str, float]]:
         """All logged values in the order of the steps, over all restarts of the run."""

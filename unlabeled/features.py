@@ -20,16 +20,11 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 from torch.utils.data import DataLoader
 
-from unlabeled.data.source import DataSource, raw_pixels
+from unlabeled.data.source import DataSource
 from unlabeled.data.stream import read_ahead
 from unlabeled.encoders.encoder import Encoder
 
 LOG = logging.getLogger("unlabeled")
-
-__all__ = [
-    "FACTS", "PRECISIONS", "READOUTS", "Features", "Progress",
-    "batches", "embed", "embed_readouts", "raw_pixels", "write_features",
-]  # fmt: skip
 
 READOUTS = ("pooled", "grid2")
 PRECISIONS = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}

@@ -96,7 +96,7 @@ class PosedScene(DataSource):
 
     def split(self, name: str) -> RaySamples:
         """Return "train" or "test"."""
-        return RaySamples(self.photos(name), self.scene.focal)
+        return _samples(self, name)
 
     def prepare(self, spec: SceneSpec) -> Callable[[Batch], Tensor]:
         """Return the function that takes rays as they are."""
@@ -124,6 +124,11 @@ class RaySamples:
         """Read rays and colors."""
         index = torch.as_tensor(places, dtype=torch.int64)
         return Batch(views=[self.rays[index]], index=index, target=self.color[index])
+
+
+@lru_cache(maxsize=4)
+def _samples(data: PosedScene, split: str) -> RaySamples:
+    return RaySamples(data.photos(split), data.scene.focal)
 
 
 @dataclass(frozen=True)

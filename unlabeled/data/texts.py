@@ -7,7 +7,7 @@ import re
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 from zlib import crc32
@@ -85,7 +85,7 @@ class TextSource(DataSource):
 
     def spec(self) -> TextSpec:
         """Return the vocabulary of the training documents."""
-        return self._read[0]
+        return _read(self)[0]
 
     def size(self, split: str) -> int:
         """Return the number of pieces."""
@@ -93,7 +93,7 @@ class TextSource(DataSource):
 
     def split(self, name: str) -> Pieces:
         """Return "train" or "test"."""
-        splits = self._read[1]
+        splits = _read(self)[1]
         if name not in splits:
             raise no_split(self.name, name, splits)
         return splits[name]
@@ -108,10 +108,6 @@ class TextSource(DataSource):
         counts.scatter_add_(1, x, torch.ones_like(x, dtype=counts.dtype))
         counts[:, : len(SPECIAL)] = 0
         return torch.nn.functional.normalize(counts, dim=1)
-
-    @cached_property
-    def _read(self) -> tuple[TextSpec, dict[str, Pieces]]:
-        return _read(self)
 
 
 @dataclass(frozen=True)

@@ -127,9 +127,10 @@ class RadianceField(Encoder):
             rays, near, far = ndc_rays(rays, height=height, width=width, focal=focal), 0.0, 1.0
             length = rays[:, 3:].norm(dim=1)
         coarse_count, fine_count = self.samples
-        inside = torch.full_like(rays[:, :1], 0.5).expand(-1, coarse_count)
+        if jitter is None:
+            jitter = rays.new_full((len(rays), coarse_count), 0.5)
         bins = torch.arange(coarse_count, device=rays.device)
-        t = near + (far - near) * (bins + (inside if jitter is None else jitter)) / coarse_count
+        t = near + (far - near) * (bins + jitter) / coarse_count
         seen, _ = self._seen(self.coarse, rays, unit, t, length)
         middles = (t[:, 1:] + t[:, :-1]) / 2
         if draws is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from unlabeled.data.texts import PAD, SEP, TextSpec
@@ -90,6 +89,4 @@ def albert_encoder(
         max_position_embeddings=max(spec.length, 512),
         pad_token_id=PAD,
     )
-    with torch.device("cpu" if not torch.empty(0).is_meta else "meta"):
-        net = transformers.AlbertModel(config, add_pooling_layer=False)
-    return AlbertEncoder(net, spec=spec)
+    return AlbertEncoder(transformers.AlbertModel(config, add_pooling_layer=False), spec=spec)
