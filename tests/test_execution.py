@@ -18,6 +18,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from tests.tiny import BATCH, stems, tiny
 from tests.toys import toy_recipe
+from tests.world import double
 from unlabeled.artifacts import Run
 from unlabeled.encoders.encoder import Encoder
 from unlabeled.encoders.image import small_resnet
@@ -59,7 +60,7 @@ def measure(stem, *, chunk=None, steps=1, recipe=None):
         method.before_step(partial(sweep, recipe))
         raw = recipe.data.split("train").__getitems__(list(range(step * BATCH, (step + 1) * BATCH)))
         batch = recipe.views(raw, SampleGenerator(0, 0, raw["index"]))
-        batch = {**batch, "views": [view.double() for view in batch["views"]]}
+        batch = double(batch)
         optimizer.zero_grad()
         terms = [value for turn in method.turns().values() for value in turn.loss(batch).values()]
         loss = torch.stack(terms).sum()
@@ -74,7 +75,7 @@ def measure(stem, *, chunk=None, steps=1, recipe=None):
 def sweep(recipe, function):
     raw = recipe.data.split("train").__getitems__(list(range(64)))
     with torch.no_grad():
-        return function(recipe.data.prepare(recipe.views.spec)(raw).double())
+        return function(double(recipe.data.prepare(recipe.views.spec)(raw)))
 
 
 @pytest.mark.parametrize("stem", stems())

@@ -12,7 +12,7 @@ import torch.multiprocessing as mp
 from torch import Tensor, nn
 
 from tests.tiny import BATCH, tiny
-from unlabeled.method import Batch, Clock, Method
+from unlabeled.method import Clock, Method
 from unlabeled.nn.norms import SplitBatchNorm2d, global_batchnorm
 from unlabeled.recipe import Recipe
 from unlabeled.views.generator import SampleGenerator
@@ -71,7 +71,7 @@ def _measure(stem: str, *, rank: int, ranks: int, splits: int) -> tuple[float, d
         own = BATCH // ranks
         places = list(range(step * BATCH + rank * own, step * BATCH + (rank + 1) * own))
         raw = recipe.data.split("train").__getitems__(places)
-        batch = _double(recipe.views(raw, SampleGenerator(0, 0, raw["index"])))
+        batch = double(recipe.views(raw, SampleGenerator(0, 0, raw["index"])))
         terms = [value for turn in method.turns().values() for value in turn.loss(batch).values()]
         loss = torch.stack(terms).sum()
         loss.backward()
@@ -87,13 +87,12 @@ def _gradient(method: Method) -> dict[str, Tensor]:
     }
 
 
-def _double(batch: Batch) -> Batch:
-    return {key: _as_double(value) for key, value in batch.items()}  # type: ignore[return-value]
-
-
-def _as_double(value: Any) -> Any:
+def double(value: Any) -> Any:
+    """All floats of a batch in float64; numbers of tokens and places stay what they are."""
+    if isinstance(value, dict):
+        return {key: double(each) for key, each in value.items()}
     if isinstance(value, list):
-        return [_as_double(each) for each in value]
+        return [double(each) for each in value]
     return value.double() if isinstance(value, Tensor) and value.is_floating_point() else value
 
 
@@ -102,6 +101,6 @@ def _sweep_of(recipe: Recipe) -> Any:
 
     def sweep(function: Any) -> Tensor:
         raw = recipe.data.split("train").__getitems__(list(range(64)))
-        return function(recipe.data.prepare(recipe.views.spec)(raw).double())
+        return function(double(recipe.data.prepare(recipe.views.spec)(raw)))
 
     return sweep

@@ -175,12 +175,21 @@ def _read(source: TextSource) -> tuple[TextSpec, dict[str, Pieces]]:
 
 
 def make_vocabulary(texts: Iterable[str], *, size: int) -> tuple[str, ...]:
-    """Word pieces of lower-cased text, the same for the same text (tokenizers' WordPiece)."""
+    """Word pieces of lower-cased text, the same for the same text (tokenizers' WordPiece).
+
+    The trainer numbers the letters inside words in the order of a randomly seeded hash and breaks
+    ties between pairs by these numbers, so that two processes would read the same text with two
+    vocabularies; here the letters come numbered.
+    """
     tokenizers = require("tokenizers", extra="text")
-    trainer = tokenizers.trainers.WordPieceTrainer(
-        vocab_size=size, special_tokens=list(SPECIAL), show_progress=False, min_frequency=2
-    )
     tokenizer = _empty(tokenizers, None)
+    cut, normal = tokenizer.pre_tokenizer.pre_tokenize_str, tokenizer.normalizer.normalize_str
+    texts = [normal(text) for text in texts]
+    words = {word for text in texts for word, _ in cut(text)}
+    inside = sorted({f"##{letter}" for word in words for letter in word[1:]})
+    trainer = tokenizers.trainers.WordPieceTrainer(
+        vocab_size=size, special_tokens=[*SPECIAL, *inside], show_progress=False, min_frequency=2
+    )
     tokenizer.train_from_iterator(texts, trainer)
     numbered = tokenizer.get_vocab()
     return tuple(sorted(numbered, key=numbered.__getitem__))
