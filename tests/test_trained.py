@@ -25,3 +25,15 @@ def test_trains_once_and_leaves_the_random_numbers_alone(tmp_path, monkeypatch):
     assert all(torch.equal(again[name], weights[name]) for name in weights)
     assert replace(trained, seed=1).folder != trained.folder
     assert Trained(recipe="simclr:small").folder != trained.folder
+
+
+def test_a_finished_run_is_loaded_and_made_afresh_without_its_first_stage(tmp_path, monkeypatch):
+    """The random floor of a second stage has a random first stage, and loading trains nothing."""
+    monkeypatch.setattr(Trained, "weights", None)  # a call would fail
+    recipe = replace(tiny("seed"), steps=1)
+    run = pretraining.pretrain(recipe, out=tmp_path / "run", logger=False, accelerator="cpu")
+    named = partial(
+        recipe.method.func, **{**recipe.method.keywords, "teacher": Trained(recipe="x")}
+    )
+    model = replace(run.model(), recipe=replace(run.recipe, method=named))
+    model.afresh(model.encoder.spec, seed=0)

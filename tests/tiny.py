@@ -24,7 +24,7 @@ from unlabeled.encoders.text import albert_encoder
 from unlabeled.encoders.vit import vit
 from unlabeled.recipe import Recipe
 from unlabeled.registry import find_recipe, stems
-from unlabeled.trained import Trained
+from unlabeled.trained import untrained
 
 BATCH = 16
 OWN_DATA = (Neighbors, Factors)
@@ -85,17 +85,6 @@ def tiny(stem: str) -> Recipe:
         epochs=1,
         steps=6,
     ).fitted()
-
-
-def untrained(method: Any) -> Any:
-    """The second stage without the first: its networks keep their random weights."""
-    if not isinstance(method, partial):
-        return method
-    options = {
-        name: None if isinstance(value, Trained) else value
-        for name, value in method.keywords.items()
-    }
-    return partial(method.func, **options)
 
 
 @dataclass(frozen=True, kw_only=True)

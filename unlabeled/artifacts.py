@@ -25,6 +25,7 @@ from unlabeled.formats import Format
 from unlabeled.formats import export as write_format
 from unlabeled.method import Method
 from unlabeled.recipe import Recipe, describe, rebuild
+from unlabeled.trained import untrained
 
 
 @dataclass(frozen=True)
@@ -63,13 +64,13 @@ class Model:
         return offered[name]
 
     def afresh(self, spec: Any, *, seed: int) -> Model:
-        """Return the same with random weights, as the floor of random weights has them."""
+        """Return the same with random weights, first stages too, as the random floor has them."""
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             if self.recipe is None:
                 return Model(self.builder(spec), self.name, self.builder)
             encoder = self.recipe.encoder(spec)
-            method = self.recipe.method(encoder)
+            method = untrained(self.recipe.method)(encoder)
         return Model(encoder, self.name, self.builder, method, self.recipe)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,3 +79,14 @@ class Trained:
 
         recipe = replace(find_recipe(self.recipe), seed=self.seed)
         return recipe if self.encoder is None else replace(recipe, encoder=self.encoder)
+
+
+def untrained(method: Any) -> Any:
+    """Return a recipe's method without its first stages: their networks keep random weights."""
+    if not isinstance(method, partial):
+        return method
+    options = {
+        name: None if isinstance(value, Trained) else value
+        for name, value in method.keywords.items()
+    }
+    return partial(method.func, *method.args, **options)
