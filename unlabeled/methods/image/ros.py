@@ -285,8 +285,8 @@ def paper() -> Recipe:
 
 
 CLOTHES = OpenSet(
-    LabeledPart(Shifted(FashionMnist()), share=0.2),
-    LabeledPart(FashionMnist(), share=0.2),
+    LabeledPart(Shifted(FashionMnist()), share=0.1),
+    LabeledPart(FashionMnist(), share=0.1),
     known=(0, 1, 5, 7, 8),
 )
 MILD = Augment(scale=(0.7, 1.0), flip=0.0)
@@ -296,14 +296,14 @@ ADAM = Optim(
 
 
 def separation() -> Recipe:
-    """Stage I of `small`: 12,000 clothes of both domains, five kinds of ten known."""
+    """Stage I of `small`: 6,000 clothes of either domain, five kinds of ten known."""
     return Recipe(
         method=partial(Separation),
         encoder=partial(rotation_encoder, base=partial(small_resnet), classes=5, hidden=64),
         data=CLOTHES,
         views=RelativeRotation(MILD),
         optim=ADAM,
-        epochs=6,
+        epochs=4,
         batch_size=64,
         precision="auto",
     )
@@ -317,14 +317,14 @@ def small() -> Recipe:
             first=Trained(recipe="ros:separation"),
             first_encoder=separation().encoder,
             samples=None,
-            labeled=6000,
+            labeled=3000,
             hidden=64,
         ),
         encoder=partial(small_resnet),
         data=CLOTHES,
         views=RelativeRotation(MILD),
         optim=ADAM,
-        epochs=4,
+        epochs=2,
         batch_size=64,
         precision="auto",
         evaluate=(OpenSetScores(),),
