@@ -97,6 +97,7 @@ def evaluate(
     """
     source = _source(model, data)
     loaded = load(model, data=source)
+    source = source.fit(loaded.encoder.spec)
     make = builder or loaded.builder
     found = replace(loaded, name=name or loaded.name, builder=make)
     if protocols is None:
@@ -142,6 +143,7 @@ def evaluate_model(
 
     source = _source(model, data)
     loaded = load(model, data=source)
+    source = source.fit(loaded.encoder.spec)
     run = Run(model) if Run(model).started else None
     judges = _own_protocols(run) if protocols is None else protocols
     scores = evaluate(loaded, data=source, protocols=judges, supervised=supervised, say=say)

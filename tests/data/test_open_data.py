@@ -68,6 +68,7 @@ def test_known_sets_say_where_they_are_or_how_to_get_them(tmp_path, monkeypatch)
         "xrays",
         "still-life",
         "python-docs",
+        "wordnet",
         "jumping",
         "imagenet",
         "asterisk",
@@ -80,6 +81,7 @@ def test_known_sets_say_where_they_are_or_how_to_get_them(tmp_path, monkeypatch)
 
 def test_only_some_sets_can_be_fetched():
     with pytest.raises(
-        ValueError, match=r"'imagenet' cannot be fetched.*Give fashion-mnist, emoji, asterisk or"
+        ValueError,
+        match=r"'imagenet' cannot be fetched.*Give fashion-mnist, emoji, asterisk, wordnet",
     ):
         get("imagenet")

@@ -14,7 +14,7 @@ __all__ = ["Known", "get", "known", "open_data"]
 
 NAMES = (
     "fashion-mnist", "emoji", "digits", "xrays", "imagenet", "asterisk", "librispeech",
-    "still-life", "jumping", "python-docs",
+    "still-life", "jumping", "python-docs", "wordnet",
 )  # fmt: skip
 FORMS = (
     f"{', '.join(NAMES)}, torchvision/NAME (such as torchvision/CIFAR10), a folder of images or "
@@ -73,6 +73,10 @@ def open_data(
         from unlabeled.data.python_docs import PythonDocs
 
         return PythonDocs()
+    if text == "wordnet":
+        from unlabeled.data.wordnet import WordNet
+
+        return WordNet(root)
     if text == "jumping":
         from unlabeled.data.jumping import Jumping
 
@@ -199,17 +203,20 @@ def _missing(text: str) -> Exception:
 
 def known() -> list[Known]:
     """Return the data sets that have names, and whether each is on this machine."""
-    from unlabeled.data import asterisk, emoji, fashion_mnist, librispeech
+    from unlabeled.data import asterisk, emoji, fashion_mnist, librispeech, wordnet
 
     fashion: str | None = None
     drawings: str | None = None
     prompts: str | None = None
+    glosses: str | None = None
     with suppress(FileNotFoundError):
         fashion = str(fashion_mnist.find())
     with suppress(FileNotFoundError):
         drawings = str(emoji.find()[0].parent)
     with suppress(FileNotFoundError):
         prompts = str(asterisk.find())
+    with suppress(FileNotFoundError):
+        glosses = str(wordnet.find())
     return [
         Known("fashion-mnist", fashion, fashion_mnist.REMEDY, 70_000),
         Known("emoji", drawings, emoji.REMEDY, 1870),
@@ -217,6 +224,7 @@ def known() -> list[Known]:
         Known("xrays", "drawn", "drawn when asked for", 7000),
         Known("still-life", "drawn", "drawn when asked for", 48_000),
         Known("python-docs", "Python", "comes with Python", 3279),
+        Known("wordnet", glosses, wordnet.REMEDY, 47_452),
         Known("jumping", "simulated", "simulated when asked for", 18),
         Known("imagenet", None, "get it at image-net.org, then give its folder as root", 1_331_167),
         Known("asterisk", prompts, asterisk.REMEDY, 2_780),
@@ -243,6 +251,10 @@ def get(name: str) -> str:
         from unlabeled.data import asterisk
 
         return str(asterisk.get())
+    if name == "wordnet":
+        from unlabeled.data import wordnet
+
+        return str(wordnet.get())
     if name == "digits":
         return "scikit-learn"
     if name.startswith("torchvision/"):
@@ -252,5 +264,6 @@ def get(name: str) -> str:
     near = [other for other in get_close_matches(name, NAMES, n=1) if other != name]
     hint = f" Did you mean {near[0]}?" if near else ""
     raise ValueError(
-        f"{name!r} cannot be fetched.{hint} Give fashion-mnist, emoji, asterisk or torchvision/NAME"
+        f"{name!r} cannot be fetched.{hint} Give fashion-mnist, emoji, asterisk, wordnet or "
+        "torchvision/NAME"
     )

@@ -72,6 +72,8 @@ class TextSource(DataSource):
     """
 
     modality = "text"
+    given: TextSpec | None = None
+    """A vocabulary and length from elsewhere; None makes them from the training documents."""
 
     @property
     @abstractmethod
@@ -86,6 +88,10 @@ class TextSource(DataSource):
     def spec(self) -> TextSpec:
         """Return the vocabulary of the training documents."""
         return _read(self)[0]
+
+    def fit(self, spec: TextSpec) -> TextSource:
+        """Return the same documents in the tokens of an encoder's vocabulary."""
+        return self if spec == self.spec() else Tokenized(self, spec)
 
     def size(self, split: str) -> int:
         """Return the number of pieces."""
@@ -122,6 +128,39 @@ class _Plain:
         full[:, 1 : 1 + ids.shape[1]] = ids
         full[torch.arange(len(ids)), count + 1] = SEP
         return full
+
+
+@dataclass(frozen=True)
+class Tokenized(TextSource):
+    """Documents of a source in the tokens of another vocabulary; `TextSource.fit` makes it.
+
+    Args:
+        source: the documents.
+        given: vocabulary and length.
+    """
+
+    source: TextSource
+    given: TextSpec
+
+    @property
+    def name(self) -> str:
+        """The source's."""
+        return self.source.name
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Those of the vocabulary."""
+        return len(self.given.vocabulary), self.given.length
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """The source's."""
+        return self.source.classes
+
+    @property
+    def documents(self) -> Sequence[Document]:
+        """The source's."""
+        return self.source.documents
 
 
 class Pieces:
@@ -162,9 +201,11 @@ def _read(source: TextSource) -> tuple[TextSpec, dict[str, Pieces]]:
         parts["test" if test else "train"].append(document)
     if not parts["train"]:
         raise ValueError(f"{source.name} has no training documents: give more text")
-    vocabulary = make_vocabulary((each.text for each in parts["train"]), size=size)
-    spec = TextSpec(vocabulary=vocabulary, length=length)
-    tokenizer = tokenizer_of(vocabulary)
+    spec = source.given
+    if spec is None:
+        vocabulary = make_vocabulary((each.text for each in parts["train"]), size=size)
+        spec = TextSpec(vocabulary=vocabulary, length=length)
+    tokenizer = tokenizer_of(spec.vocabulary)
     splits = {name: _pieces(tokenizer, documents, length - 3) for name, documents in parts.items()}
     if not len(splits["train"]):
         raise ValueError(
