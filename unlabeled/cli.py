@@ -350,8 +350,10 @@ def embed(
     model: Annotated[
         str, typer.Argument(help="A run, encoder.safetensors, timm/NAME or NAME=WEIGHTS.")
     ],
-    data: Data,
     out: Annotated[Path, typer.Option(help="x.npy, x.csv or x.parquet.")],
+    data: Annotated[
+        str | None, typer.Option(help="As in pretrain; default: the data of the run.")
+    ] = None,
     split: Annotated[str, typer.Option(help="Which split of the data.")] = "all",
     precision: Annotated[
         str, typer.Option(help="32-true, bf16-mixed, 16-mixed, or auto: bf16 where it is faster.")
@@ -362,7 +364,7 @@ def embed(
     """Turn every sample into a vector, with its path and label where there are some."""
     from unlabeled.artifacts import load
     from unlabeled.console import counted, show_log
-    from unlabeled.data import open_data
+    from unlabeled.evaluation import data_for
     from unlabeled.features import embed as compute
     from unlabeled.features import write_features
     from unlabeled.plan import resolve_precision
@@ -373,8 +375,12 @@ def embed(
         raise ValueError(f"{out}: the ending says the format, use .npy, .csv or .parquet")
     if out.exists() and not overwrite:
         raise ValueError(f"{out} exists: choose another --out, or --overwrite")
-    source = open_data(data)
+    source = data_for(model, data)
     encoder = load(model, data=source).encoder
+    try:
+        source.plain(encoder.spec).split(split)
+    except ValueError as error:
+        raise ValueError(f"{error}; choose one by --split") from error
     precision = resolve_precision(precision)
     with counted(console, "samples") as progress:
         features = compute(encoder, source, split=split, precision=precision, progress=progress)
@@ -551,7 +557,9 @@ def data_info(
         _out(facts)
         return
     for key, value in facts.items():
-        console.print(f"{key:>9}  {value}", soft_wrap=True, highlight=False)
+        many = isinstance(value, list | tuple) and len(value) > 50
+        text = f"{len(value)}: {', '.join(map(str, value[:20]))} ..." if many else value
+        console.print(f"{key:>9}  {text}", soft_wrap=True, highlight=False)
 
 
 @data_app.command("pack", epilog="`unlabeled data pack photos/ --size 256 --out photos-256`")

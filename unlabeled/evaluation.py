@@ -95,7 +95,7 @@ def evaluate(
         ValueError: an unknown protocol, floor or read-out, labels that cannot be scored, features
             that are not finite, or a floor without a builder. One line with the remedy.
     """
-    source = _source(model, data)
+    source = data_for(model, data)
     loaded = load(model, data=source)
     source = source.fit(loaded.encoder.spec)
     make = builder or loaded.builder
@@ -141,7 +141,7 @@ def evaluate_model(
     from unlabeled.report.content import collect
     from unlabeled.report.page import write_report
 
-    source = _source(model, data)
+    source = data_for(model, data)
     loaded = load(model, data=source)
     source = source.fit(loaded.encoder.spec)
     run = Run(model) if Run(model).started else None
@@ -490,7 +490,12 @@ def _label_free(features: Features, name: str, readout: str) -> list[Row]:
 # Arguments ---------------------------------------------------------------------------------------
 
 
-def _source(model: Any, data: str | DataSource | None) -> DataSource:
+def data_for(model: Any, data: str | DataSource | None) -> DataSource:
+    """Return the data that was named, by default what the model's run was trained on.
+
+    Raises:
+        ValueError: no data was named and the model is no run.
+    """
     if isinstance(data, DataSource):
         return data
     if data is not None:

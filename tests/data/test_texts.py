@@ -3,7 +3,8 @@ import sys
 from dataclasses import replace
 
 from tests.tiny import Topics, tiny
-from unlabeled.data.texts import SPECIAL, TextFiles, make_vocabulary
+from unlabeled.data.text_files import TextFiles
+from unlabeled.data.texts import SPECIAL, make_vocabulary
 from unlabeled.evaluation import evaluate
 from unlabeled.pretraining import pretrain
 
@@ -40,3 +41,17 @@ def test_evaluation_fits_the_text_to_the_encoder(tmp_path):
     scores = evaluate(run.path, data=TextFiles(str(tmp_path / "a.txt"), length=24))
     found = {row.metric: row for row in scores.rows if row.protocol.startswith("masked_text")}
     assert found["perplexity"].value > 1
+
+
+def test_all_is_a_row_for_each_document_with_its_path(tmp_path):
+    """Embeddings are asked for files, also for those of one sentence, which training leaves out."""
+    (tmp_path / "a.txt").write_text("Lists hold objects. " * 30)
+    (tmp_path / "b.txt").write_text("Short")
+    (tmp_path / "c.txt").write_text("Objects have types. Types have names.")
+    data = TextFiles(str(tmp_path), vocabulary_size=80, length=24)
+    whole = data.split("all")
+    batch = whole.__getitems__([0, 1, 2])
+    assert batch["path"] == ["a.txt", "b.txt", "c.txt"]
+    counts = (whole.ids != 0).sum(1).tolist()
+    assert counts[0] == 21
+    assert 0 < counts[1] < counts[2] < 21

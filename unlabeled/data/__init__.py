@@ -140,7 +140,7 @@ def _open_path(text: str, *, channels: int | None, image_size: int | None) -> Da
         if not _shows_images(path):
             if list_waves(str(path)):
                 return WaveFolder(str(path))
-            from unlabeled.data.texts import TextFiles, list_texts
+            from unlabeled.data.text_files import TextFiles, list_texts
 
             if list_texts(str(path)):
                 return TextFiles(str(path))
@@ -152,7 +152,7 @@ def _open_path(text: str, *, channels: int | None, image_size: int | None) -> Da
 
         return ArrayFile(str(path), image_size=image_size)
     if path.suffix in (".md", ".rst"):
-        from unlabeled.data.texts import TextFiles
+        from unlabeled.data.text_files import TextFiles
 
         return TextFiles(str(path))
     if path.suffix in (".txt", ".csv", ".tsv"):
@@ -164,7 +164,7 @@ def _open_path(text: str, *, channels: int | None, image_size: int | None) -> Da
 
             return Shards(str(path), channels=channels, image_size=image_size)
         if path.suffix == ".txt" and not _lists_paths(path):
-            from unlabeled.data.texts import TextFiles
+            from unlabeled.data.text_files import TextFiles
 
             return TextFiles(str(path))
         return PathList(str(path), channels=channels, image_size=image_size)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -22,7 +20,6 @@ from unlabeled.method import Batch
 
 PAD, UNKNOWN, CLS, SEP, MASK = range(5)
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-SUFFIXES = (".txt", ".md", ".rst")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n\s*\n")
 
 
@@ -98,8 +95,10 @@ class TextSource(DataSource):
         return len(self.split(split))
 
     def split(self, name: str) -> Pieces:
-        """Return "train" or "test"."""
+        """Return "train" or "test", or "all": documents as they begin, one a sample."""
         splits = _read(self)[1]
+        if name == "all":
+            return _whole(self)
         if name not in splits:
             raise no_split(self.name, name, splits)
         return splits[name]
@@ -164,10 +163,18 @@ class Tokenized(TextSource):
 
 
 class Pieces:
-    """Pieces in memory."""
+    """Pieces in memory, or the beginnings of documents, which have a path."""
 
-    def __init__(self, ids: Tensor, begins: Tensor, sentence: Tensor, label: Tensor | None) -> None:
+    def __init__(
+        self,
+        ids: Tensor,
+        begins: Tensor,
+        sentence: Tensor,
+        label: Tensor | None,
+        path: list[str] | None = None,
+    ) -> None:
         self.ids, self.begins, self.sentence, self.label = ids, begins, sentence, label
+        self.path = path
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -183,6 +190,8 @@ class Pieces:
         )
         if self.label is not None:
             batch["label"] = self.label[index]
+        if self.path is not None:
+            batch["path"] = [self.path[place] for place in places]
         return batch
 
 
@@ -213,6 +222,18 @@ def _read(source: TextSource) -> tuple[TextSpec, dict[str, Pieces]]:
             "give running text"
         )
     return spec, {name: pieces for name, pieces in splits.items() if len(pieces)}
+
+
+@lru_cache(maxsize=4)
+def _whole(source: TextSource) -> Pieces:
+    """Every document, of one sentence too, cut after the tokens that an encoder takes."""
+    spec, documents = source.spec(), list(source.documents)
+    most = spec.length - 3
+    encoded = tokenizer_of(spec.vocabulary).encode_batch(
+        [each.text for each in documents], add_special_tokens=False
+    )
+    rows = [_Row(code.ids[:most], *_marks(code.word_ids[:most], 0)) for code in encoded]
+    return _table(rows, [each.label for each in documents], most, [each.key for each in documents])
 
 
 def make_vocabulary(texts: Iterable[str], *, size: int) -> tuple[str, ...]:
@@ -255,112 +276,50 @@ def _pieces(tokenizer: Any, documents: list[Document], most: int) -> Pieces:
     split = [sentences(each.text) for each in documents]
     flat = [part for parts in split for part in parts]
     encoded = iter(tokenizer.encode_batch(flat, add_special_tokens=False))
-    rows: list[tuple[list[int], list[bool], list[int], int | None]] = []
+    rows: list[_Row] = []
+    labels: list[int | None] = []
     for document, parts in zip(documents, split, strict=True):
-        ids: list[int] = []
-        begins: list[bool] = []
-        number: list[int] = []
-        count = 0
+        row, count = _Row([], [], []), 0
         for _ in parts:
             code = next(encoded)
             own = code.ids[: most // 2]
-            words = code.word_ids[: most // 2]
-            if len(ids) + len(own) > most:
+            if len(row.ids) + len(own) > most:
                 if count > 1:
-                    rows.append((ids, begins, number, document.label))
-                ids, begins, number, count = [], [], [], 0
-            ids = ids + own
-            first = [i == 0 or words[i] != words[i - 1] for i in range(len(own))]
-            begins, number = begins + first, number + [count] * len(own)
+                    rows.append(row)
+                    labels.append(document.label)
+                row, count = _Row([], [], []), 0
+            begins, sentence = _marks(code.word_ids[: most // 2], count)
+            row = _Row(row.ids + own, row.begins + begins, row.sentence + sentence)
             count += bool(own)
         if count > 1:
-            rows.append((ids, begins, number, document.label))
+            rows.append(row)
+            labels.append(document.label)
+    return _table(rows, labels, most)
+
+
+class _Row(NamedTuple):
+    """Tokens of a piece, which of them begin a word, and the number of their sentence."""
+
+    ids: list[int]
+    begins: list[bool]
+    sentence: list[int]
+
+
+def _marks(words: Sequence[int], sentence: int) -> tuple[list[bool], list[int]]:
+    first = [place == 0 or word != words[place - 1] for place, word in enumerate(words)]
+    return first, [sentence] * len(words)
+
+
+def _table(
+    rows: list[_Row], labels: list[int | None], most: int, path: list[str] | None = None
+) -> Pieces:
+    """Rows as padded tensors; no labels where one is missing."""
     shape = (len(rows), most)
-    table = torch.zeros(shape, dtype=torch.int64)
-    starts, order = torch.zeros(shape, dtype=torch.bool), torch.full(shape, -1)
-    for place, (ids, begins, number, _) in enumerate(rows):
-        table[place, : len(ids)] = torch.tensor(ids)
-        starts[place, : len(ids)] = torch.tensor(begins)
-        order[place, : len(ids)] = torch.tensor(number)
-    known = [row[3] for row in rows]
-    label = None if any(each is None for each in known) else torch.tensor(known)
-    return Pieces(table, starts, order, label)
-
-
-@dataclass(frozen=True)
-class TextFiles(TextSource):
-    """A text file, whose paragraphs are documents, or a folder of .txt, .md and .rst files.
-
-    A folder of folders labels each file by the folder at the top. Files are UTF-8; bytes that are
-    not are replaced.
-
-    Args:
-        path: the file or folder.
-        vocabulary_size: entries at most.
-        length: tokens of a piece.
-
-    Raises:
-        FileNotFoundError: no such path, at the first use.
-        ValueError: no text.
-    """
-
-    path: str
-    vocabulary_size: int = 4096
-    length: int = 64
-
-    @property
-    def name(self) -> str:
-        """The file's or folder's name."""
-        return Path(self.path).resolve().name
-
-    @property
-    def sizes(self) -> tuple[int, int]:
-        """As given."""
-        return self.vocabulary_size, self.length
-
-    @property
-    def classes(self) -> tuple[str, ...] | None:
-        """The folders at the top, where every file is in one."""
-        return _documents(self.path)[1]
-
-    @property
-    def documents(self) -> Sequence[Document]:
-        """Paragraphs of a file, or files."""
-        return _documents(self.path)[0]
-
-
-def list_texts(folder: str) -> list[str]:
-    """Return the text files below a folder, as sorted relative paths."""
-    return sorted(
-        os.path.relpath(os.path.join(place, file), folder)
-        for place, _, files in os.walk(folder)
-        for file in files
-        if file.lower().endswith(SUFFIXES)
-    )
-
-
-@lru_cache(maxsize=4)
-def _documents(path: str) -> tuple[list[Document], tuple[str, ...] | None]:
-    if os.path.isfile(path):
-        text = Path(path).read_text(encoding="utf-8", errors="replace")
-        parts = [part for part in re.split(r"\n\s*\n", text) if part.strip()]
-        if not parts:
-            raise ValueError(f"{path} has no text")
-        return [Document(str(number), part) for number, part in enumerate(parts)], None
-    if not os.path.isdir(path):
-        raise FileNotFoundError(f"{path} does not exist: give a text file or a folder of them")
-    files = list_texts(path)
-    if not files:
-        raise ValueError(f"{path} holds no text files: known are {' '.join(SUFFIXES)}")
-    tops = [file.split(os.sep, 1)[0] if os.sep in file else "" for file in files]
-    names = tuple(sorted(set(tops)))
-    labeled = "" not in tops and len(names) > 1
-    found = [
-        Document(
-            file,
-            (Path(path) / file).read_text(encoding="utf-8", errors="replace"),
-            names.index(top) if labeled else None,
-        )
-        for file, top in zip(files, tops, strict=True)
-    ]
-    return found, names if labeled else None
+    ids = torch.zeros(shape, dtype=torch.int64)
+    begins, sentence = torch.zeros(shape, dtype=torch.bool), torch.full(shape, -1)
+    for place, row in enumerate(rows):
+        ids[place, : len(row.ids)] = torch.tensor(row.ids, dtype=torch.int64)
+        begins[place, : len(row.ids)] = torch.tensor(row.begins, dtype=torch.bool)
+        sentence[place, : len(row.ids)] = torch.tensor(row.sentence, dtype=torch.int64)
+    known = None if any(each is None for each in labels) else torch.tensor(labels)
+    return Pieces(ids, begins, sentence, known, path)
