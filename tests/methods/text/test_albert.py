@@ -5,7 +5,8 @@ import torch
 
 from tests.tiny import Topics, tiny
 from unlabeled.data import open_data
-from unlabeled.data.texts import CLS, MASK, PAD, SEP, TextFiles, TextSpec, sentences
+from unlabeled.data.text_files import TextFiles
+from unlabeled.data.texts import CLS, MASK, PAD, SEP, TextSpec, sentences
 from unlabeled.encoders.text import albert_encoder
 from unlabeled.evaluators.masked_text import MaskedText
 from unlabeled.methods.text.albert import Albert
