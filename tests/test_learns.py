@@ -23,10 +23,13 @@ from unlabeled.bench import RESULTS
 from unlabeled.data import get
 from unlabeled.data.fashion_mnist import FashionMnist
 from unlabeled.data.source import DataSource
+from unlabeled.data.spoken import Spoken
 from unlabeled.data.turned import Turned, turn
 from unlabeled.encoders.image import small_resnet
 from unlabeled.evaluators.evaluator import FeatureEvaluator
+from unlabeled.evaluators.frames import FrameProbe
 from unlabeled.evaluators.knn import Knn
+from unlabeled.evaluators.masked_text import MaskedText
 from unlabeled.features import Features
 from unlabeled.pretraining import pretrain
 from unlabeled.recipe import fingerprint
@@ -36,8 +39,13 @@ from unlabeled.trained import Trained
 STEPS, BATCH, WIDTHS = 200, 128, (8, 16, 64)
 ENCODERS = {"dino": partial(small_resnet, widths=WIDTHS)}
 """A transformer takes more steps."""
-WHOLE = ("nerf", "pse", "albert")
+WHOLE = ("nerf", "pse", "albert", "apc")
 """Recipes without a narrow form: so many steps of their own batches."""
+LESS = {
+    "albert": (Topics(), (MaskedText(),)),
+    "apc": (Spoken(train=300, test=100), (FrameProbe(frames=2000),)),
+}
+"""Less data of the same kind, and what judges it."""
 SEEDS = int(os.environ.get("UNLABELED_SEEDS", "1"))
 MARGINS = {
     "simclr": 4.0,
@@ -73,6 +81,7 @@ MARGINS = {
     "ssd_outlier": 2.0,
     "albert": 50.0,
     "pse": 5.0,
+    "apc": 2.0,
 }
 PRESETS = {"micle": "clothes", "ros": "separation"}
 """What a narrow encoder learns in so few steps, where `small()` takes more."""
@@ -107,9 +116,9 @@ def gain(stem: str, seed: int, data: FashionMnist, folder) -> float:
             encoder=ENCODERS.get(stem) or narrow(recipe, widths=WIDTHS),
             batch_size=BATCH,
         )
-    if stem == "albert":
-        data = Topics()
-        recipe = replace(recipe, data=data)
+    if stem in LESS:
+        data, judges = LESS[stem]
+        recipe = replace(recipe, data=data, evaluate=judges)
     recipe = replace(recipe, steps=STEPS, seed=seed)
     judge = recipe.evaluate[0] if recipe.evaluate else Knn(k=20)
     if judge == "knn":

@@ -16,8 +16,10 @@ from unlabeled.data.neighbors import Neighbors
 from unlabeled.data.open_set import OpenSet
 from unlabeled.data.shifted import Shifted
 from unlabeled.data.source import ImageSpec
+from unlabeled.data.spoken import Spoken
 from unlabeled.data.still_life import StillLife
 from unlabeled.data.texts import Document, TextSource
+from unlabeled.encoders.causal import recurrent_encoder
 from unlabeled.encoders.image import small_resnet
 from unlabeled.encoders.patches import patch_resnet
 from unlabeled.encoders.text import albert_encoder
@@ -49,6 +51,16 @@ def tiny(stem: str) -> Recipe:
         encoder = partial(albert_encoder, layers=2, dim=16, embedding=8, heads=2)
         return replace(
             recipe, data=Topics(), encoder=encoder, batch_size=BATCH, epochs=1, steps=6
+        ).fitted()
+    if isinstance(recipe.data, Spoken):
+        encoder = partial(recurrent_encoder, bands=12, dim=16, layers=2)
+        return replace(
+            recipe,
+            data=Spoken(train=160, test=16, seconds=0.3, speakers=4, words=6),
+            encoder=encoder,
+            batch_size=BATCH,
+            epochs=1,
+            steps=6,
         ).fitted()
     if isinstance(recipe.data, Jumping):
         # batches of 16 runs need more than the nine tasks of small()

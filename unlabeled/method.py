@@ -63,6 +63,10 @@ class Batch(TypedDict, total=False):
     """[B, T] int64, what an expert did at each step of a run."""
     length: Tensor
     """[B] int64: how much of each padded sequence is its own."""
+    phone: Tensor
+    """[B, T] int64: what is pronounced in each 10 ms of speech, for evaluators."""
+    word: Tensor
+    """[B, T] int64: of which word that is a part, 0 for none, for evaluators."""
     jitter: Tensor
     """[B, c] in [0, 1): places within the coarse bins of rays."""
     draws: Tensor

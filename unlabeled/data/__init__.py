@@ -14,7 +14,7 @@ __all__ = ["Known", "get", "known", "open_data"]
 
 NAMES = (
     "fashion-mnist", "emoji", "digits", "xrays", "imagenet", "asterisk", "librispeech",
-    "still-life", "jumping", "python-docs", "wordnet",
+    "still-life", "jumping", "python-docs", "wordnet", "spoken",
 )  # fmt: skip
 FORMS = (
     f"{', '.join(NAMES)}, torchvision/NAME (such as torchvision/CIFAR10), a folder of images or "
@@ -77,6 +77,10 @@ def open_data(
         from unlabeled.data.wordnet import WordNet
 
         return WordNet(root)
+    if text == "spoken":
+        from unlabeled.data.spoken import Spoken
+
+        return Spoken()
     if text == "jumping":
         from unlabeled.data.jumping import Jumping
 
@@ -225,6 +229,7 @@ def known() -> list[Known]:
         Known("still-life", "drawn", "drawn when asked for", 48_000),
         Known("python-docs", "Python", "comes with Python", 3279),
         Known("wordnet", glosses, wordnet.REMEDY, 47_452),
+        Known("spoken", "synthesized", "synthesized when asked for", 1800),
         Known("jumping", "simulated", "simulated when asked for", 18),
         Known("imagenet", None, "get it at image-net.org, then give its folder as root", 1_331_167),
         Known("asterisk", prompts, asterisk.REMEDY, 2_780),

@@ -86,3 +86,39 @@ class MiddleWindow:
         waves = _raw(batch)
         start = torch.tensor([max(0, len(each) - self.spec.length) // 2 for each in waves])
         return windows(waves, start, length=self.spec.length) / self.spec.std
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """The first ``spec.length`` samples of each recording, zeros after the end of shorter ones.
+
+    ``length`` [B] is how many are the recording's own (APC, official preparation of data).
+
+    Args:
+        length: samples; None takes the spec's.
+        spec: what the encoder gets; set by `fit`.
+    """
+
+    length: int | None = None
+    _: KW_ONLY
+    spec: WaveSpec | None = None
+
+    def fit(self, spec: WaveSpec) -> Beginning:
+        """Return a copy whose length follows the spec where it is None."""
+        length = self.length or spec.length
+        return replace(self, length=length, spec=replace(spec, length=length))
+
+    def __call__(self, batch: Batch, generator: SampleGenerator) -> Batch:
+        """Return a new batch with one view [B, length] and ``length``; nothing is random."""
+        if self.spec is None:
+            raise ValueError("views have no spec: call fit(data.spec()) first")
+        waves = [each[: self.spec.length] for each in _raw(batch)]
+        view = torch.zeros(len(waves), self.spec.length)
+        for row, recording in zip(view, waves, strict=True):
+            row[: len(recording)] = recording
+        result: Batch = {
+            **batch,
+            "views": [view / self.spec.std],
+            "length": torch.tensor([len(each) for each in waves]),
+        }
+        return result
