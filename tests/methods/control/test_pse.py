@@ -6,7 +6,7 @@ import torch
 
 from unlabeled.data.jumping import JUMP, RIGHT, Jumping, JumpSpec, World
 from unlabeled.encoders.runs import run_encoder
-from unlabeled.evaluators.rollouts import Rollouts, solved
+from unlabeled.evaluators.rollouts import Rollouts, acted
 from unlabeled.losses.policy_similarity import coupled_contrast, policy_similarity
 from unlabeled.methods.control.pse import PSE, balanced_cross_entropy, small
 from unlabeled.ops.random_conv import random_conv
@@ -100,7 +100,7 @@ def test_exactly_one_moment_of_jumping_solves_each_task():
         def act(frames):
             return torch.where(next(step) == moment + late, JUMP, RIGHT)
 
-        return solved(act, DATA, "test")
+        return acted(act, DATA, "test")["solved"]
 
     assert at(0).all()
     assert not at(1).any()
