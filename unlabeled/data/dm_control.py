@@ -42,9 +42,13 @@ GAIN = (-0.21, -3.16, -0.30, -0.82)
 stands, held for 0.08 s, with costs diag(1, 1, 0.1, 0.1) of the state and 10 of the force."""
 UPRIGHT = 0.8
 """Cosine of the pole's angle from which on the expert balances, and which counts as standing."""
-PUSHES = (0.3, 0.2, 0.5, 0.5)
+PUSHES = (0.3, 0.25, 0.5, 0.6)
 """Runs to learn from start up to so far from the task's own start: m, rad, m/s, rad/s."""
 GRAVITY = 9.81
+COLOR = 0.3
+"""How far the red, green and blue of a material differ from their own, at most, in [0, 1]."""
+CAMERA = (0.1, 0.2, 0.1)
+"""How far the camera is from its own place, at most: m to the side, to the front, and up."""
 VIEW = 36
 """Degrees that the camera sees, in place of 45: the pole is thin in few pixels."""
 REMEDY = (
@@ -88,9 +92,9 @@ class DmControl(ControlSource):
     side: int = 40
     train_looks: int = 2
     test_looks: int = 8
-    starts: int = 64
+    starts: int = 192
     trials: int = 2
-    steps: int = 25
+    steps: int = 8
 
     def __post_init__(self) -> None:
         if self.environment not in TASKS:
@@ -235,21 +239,18 @@ class Simulator:
 
 
 class Scene:
-    """A look of a task, and its camera.
-
-    Materials, floor, background and light have random colors, and the camera a random place within
-    0.2 m of its own, to the side and up, and 0.4 m, to the front.
-    """
+    """A look of a task: random colors of all materials, floor and background, light, and camera."""
 
     def __init__(self, environment: str, look: int, side: int) -> None:
         self.physics = load(environment).physics
         model, draw = self.physics.model, np.random.default_rng((127, look))
-        model.mat_rgba[:, :3] = draw.uniform(0, 1, (model.nmat, 3))
+        change = draw.uniform(-COLOR, COLOR, (model.nmat, 3))
+        model.mat_rgba[:, :3] = (model.mat_rgba[:, :3] + change).clip(0, 1)
         first = model.tex_adr[model.name2id("skybox", "texture")]
         sky = model.tex_data[first : first + 3 * 4800 * 800].reshape(-1, 3)
-        sky[:] = sky.max(1, keepdims=True) * draw.uniform(0.2, 1, 3)
-        model.light_diffuse[:] = draw.uniform(0.4, 0.9)
-        model.cam_pos[0] += draw.uniform(-1, 1, 3) * (0.2, 0.4, 0.2)
+        sky[:] = sky * draw.uniform(1 - COLOR, 1, 3)
+        model.light_diffuse[:] *= draw.uniform(1 - COLOR, 1)
+        model.cam_pos[0] += draw.uniform(-1, 1, 3) * CAMERA
         model.cam_fovy[0] = VIEW
         engine = require("dm_control.mujoco.engine", extra="control")
         self.camera = engine.Camera(self.physics, side, side, camera_id=0)
