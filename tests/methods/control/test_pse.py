@@ -9,8 +9,9 @@ from unlabeled.data.jumping import JUMP, RIGHT, Jumping, JumpSpec, World
 from unlabeled.encoders.runs import run_encoder
 from unlabeled.evaluators.rollouts import Rollouts, acted
 from unlabeled.losses.policy_similarity import coupled_contrast, policy_similarity
-from unlabeled.methods.control.pse import PSE, balanced_cross_entropy, cartpole, small
+from unlabeled.methods.control.pse import PSE, balanced_cross_entropy, small
 from unlabeled.ops.random_conv import random_conv
+from unlabeled.registry import find_recipe
 
 DATA = small().data
 
@@ -189,7 +190,7 @@ def test_copying_the_nearest_frame_solves_the_training_tasks_and_few_others():
 
 
 def test_the_cartpole_recipe_has_an_action_a_force_and_an_episode_is_beside_its_copy():
-    recipe = cartpole()
+    recipe = find_recipe("pse:cartpole")
     with torch.device("meta"):
         method = recipe.build()
     assert method.policy.out_features == len(FORCES)

@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.data.dm_control import DmControl
 from unlabeled.data.jumping import Jumping, JumpSpec
 from unlabeled.encoders.runs import RunEncoder, random_kernels, run_encoder
 from unlabeled.evaluators.rollouts import Rollouts
@@ -173,18 +172,4 @@ def plain_imitation() -> Recipe:
         small(),
         method=partial(PSE, weight=0.0, test_convs=0),
         views=WholeRuns(probability=0.0),
-    )
-
-
-def cartpole() -> Recipe:
-    """A pole to balance from pixels (`unlabeled[control]`): two looks of it, and eight unseen."""
-    return Recipe(
-        method=partial(PSE, gamma=0.9, temperature=0.5, test_convs=0),
-        encoder=partial(run_encoder, widths=(16, 32, 32), kernels=(4, 4, 3), strides=(2, 2, 1)),
-        data=DmControl(),
-        views=WholeRuns(probability=0.0),
-        optim=Optim(kind=torch.optim.Adam, lr=exponential(3e-3, 3e-4), lr_per=None),
-        epochs=50,
-        batch_size=24,
-        evaluate=(Rollouts(protocol="rollouts/cartpole-balance-v1"),),
     )
