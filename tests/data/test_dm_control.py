@@ -161,3 +161,14 @@ def test_where_nothing_can_be_drawn_the_packages_are_named():
     env = {**os.environ, "MUJOCO_GL": "egl", "MUJOCO_EGL_DEVICE_ID": "99"}
     run = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
     assert "RuntimeError: MuJoCo cannot draw without a screen here: apt-get install" in run.stderr
+
+
+def test_an_optimizer_can_be_made_after_a_frame_was_drawn():
+    code = (
+        "from unlabeled.data.dm_control import DmControl; import torch\n"
+        "data = DmControl(side=8, test_looks=1, trials=1)\n"
+        "data.start(data.tasks('test')).observe()\n"
+        "torch.optim.Adam([torch.zeros(1, requires_grad=True)])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr

@@ -11,10 +11,12 @@ import os
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
 from hashlib import sha256
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -272,6 +274,10 @@ def load(environment: str) -> Any:
         RuntimeError: nothing to draw with; the message names the packages.
     """
     require("dm_control", extra="control")
+    with suppress(ImportError):
+        # its LLVM and that of Mesa's software renderer crash in one process unless it comes first;
+        # torch imports it late, with the first optimizer
+        import_module("triton")
     if sys.platform == "linux":
         os.environ.setdefault("MUJOCO_GL", "egl")  # read when the suite is imported
     try:
