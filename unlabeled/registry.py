@@ -39,6 +39,8 @@ def load_module(name: str) -> tuple[ModuleType, Recipe | Study]:
     place, _, preset = _full(name).rpartition(":")
     preset, _, member = preset.partition("/")
     module = _from_file(Path(place)) if place.endswith(".py") else _from_stem(place)
+    if not hasattr(module, preset) and (PACKAGE / "presets" / f"{place}.py").is_file():
+        module = importlib.import_module(f"unlabeled.presets.{place}")
     make = getattr(module, preset, None)
     if not callable(make):
         presets = [key for key in ("paper", "small") if callable(getattr(module, key, None))]

@@ -17,9 +17,9 @@ NAMES = (
     "still-life", "jumping", "python-docs", "wordnet", "spoken",
 )  # fmt: skip
 FORMS = (
-    f"{', '.join(NAMES)}, torchvision/NAME (such as torchvision/CIFAR10), a folder of images or "
-    "of recordings or of texts, a .txt or .md text, a folder of posed photos (transforms.json), a "
-    ".txt or .csv list of paths, a "
+    f"{', '.join(NAMES)}, torchvision/NAME (such as torchvision/CIFAR10), "
+    "dm_control/cartpole-balance or -swingup, a folder of images or of recordings or of texts, a "
+    ".txt or .md text, a folder of posed photos (transforms.json), a .txt or .csv list of paths, a "
     ".npy or .npz file, a pack, tar shards (a folder of them, train-{000..099}.tar, an http(s) "
     "URL, a .txt of these), hf:PATH or hf:NAME[:CONFIG]"
 )
@@ -85,6 +85,10 @@ def open_data(
         from unlabeled.data.jumping import Jumping
 
         return Jumping()
+    if text.startswith("dm_control/"):
+        from unlabeled.data.dm_control import DmControl
+
+        return DmControl(environment=text.removeprefix("dm_control/"))
     if text == "still-life":
         from unlabeled.data.still_life import StillLife
 

@@ -9,7 +9,7 @@ section 5.1 uses it; the constants are our own).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -17,13 +17,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from unlabeled.data.control import FRAMES, ControlSource, Runs
 from unlabeled.data.images import no_split
-from unlabeled.data.source import DataSource
-from unlabeled.method import Batch
 
 RIGHT, JUMP = 0, 1
-FRAMES = 2
-"""Stacked: the one before and this one."""
 AGENT, OBSTACLE, FLOOR = 1.0, 0.5, 0.25
 
 
@@ -111,7 +108,7 @@ class World(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Jumping(DataSource):
+class Jumping(ControlSource):
     """Optimal runs of some tasks; a sample is a whole run.
 
     Raw batches hold frames [B, T, 2, side, side] (the one before and this one), ``actions`` [B, T]
@@ -131,8 +128,6 @@ class Jumping(DataSource):
     floors: tuple[int, int] = (10, 20)
     train_positions: tuple[int, ...] = (20, 25, 30, 35, 40, 45)
     train_floors: tuple[int, ...] = (10, 15, 20)
-
-    modality = "control"
 
     @property
     def name(self) -> str:
@@ -165,34 +160,40 @@ class Jumping(DataSource):
         """Return the optimal runs of "train" or "test"."""
         return _runs(self, name)
 
-    def prepare(self, spec: JumpSpec) -> Callable[[Batch], Tensor]:
-        """Return the function that takes the frames as they are."""
-        return _frames
+    def start(self, tasks: Sequence[Tensor]) -> Jumps:
+        """Stand at the left of worlds with obstacles at [B] positions, over [B] floor heights."""
+        return Jumps(self.world, *tasks)
 
 
-def _frames(batch: Batch) -> Tensor:
-    frames: Tensor = batch["views"][0]
-    return frames
+class Jumps:
+    """Worlds side by side that a policy acts in, until the obstacle is behind in all.
 
+    Solved is a task in which the agent gets past the obstacle without touching it.
+    """
 
-class Runs:
-    """Whole runs in memory."""
+    def __init__(self, spec: JumpSpec, position: Tensor, floor: Tensor) -> None:
+        self.spec, self.world = spec, World.start(position, floor)
+        self.before = self.world.draw(spec)
+        self.fine = ~self.world.hit(spec)
 
-    def __init__(self, frames: Tensor, actions: Tensor, length: Tensor) -> None:
-        self.frames, self.actions, self.length = frames, actions, length
+    @property
+    def over(self) -> bool:
+        """Whether the obstacle is behind in all of them."""
+        return bool(self.world.passed(self.spec).all())
 
-    def __len__(self) -> int:
-        return len(self.length)
+    def observe(self) -> Tensor:
+        """[B, 2, side, side]: the frame before and this one."""
+        return torch.stack([self.before, self.world.draw(self.spec)], 1)
 
-    def __getitems__(self, places: list[int]) -> Batch:
-        """Read runs."""
-        index = torch.as_tensor(places, dtype=torch.int64)
-        return Batch(
-            views=[self.frames[index]],
-            index=index,
-            actions=self.actions[index],
-            length=self.length[index],
-        )
+    def step(self, action: Tensor) -> None:
+        """Move on."""
+        self.before = self.world.draw(self.spec)
+        self.world = self.world.step(action, self.spec)
+        self.fine &= ~self.world.hit(self.spec)
+
+    def scores(self) -> dict[str, Tensor]:
+        """``solved`` [B]."""
+        return {"solved": self.fine}
 
 
 @lru_cache(maxsize=4)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unlabeled.data.jumping import JumpSpec
+from unlabeled.data.control import FrameSpec
 from unlabeled.encoders.encoder import Encoder
 
 if TYPE_CHECKING:
@@ -21,9 +21,9 @@ class RunEncoder(Encoder):
     `run_encoder` builds it.
     """
 
-    def __init__(self, spec: JumpSpec, *, convs: nn.ModuleList, flat: int, dim: int) -> None:
+    def __init__(self, spec: FrameSpec, *, convs: nn.ModuleList, flat: int, dim: int) -> None:
         super().__init__()
-        self.spec: JumpSpec = spec
+        self.spec: FrameSpec = spec
         self.dim = dim
         self.convs, self.out = convs, nn.Linear(flat, dim)
 
@@ -51,7 +51,7 @@ def _same(x: Tensor, conv: nn.Module) -> Tensor:
 
 
 def run_encoder(
-    spec: JumpSpec,
+    spec: FrameSpec,
     *,
     widths: tuple[int, ...] = (32, 64, 64),
     kernels: tuple[int, ...] = (8, 4, 3),
@@ -61,7 +61,7 @@ def run_encoder(
     """Build the network of PSE's jumping task (arXiv:2101.05265, appendix; DQN's convolutions).
 
     Args:
-        spec: the world.
+        spec: of the observations.
         widths: channels of the convolutions.
         kernels: their sides.
         strides: their strides.

@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import isqrt
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
-from unlabeled.data.jumping import Jumping, World
+from unlabeled.data.control import FRAMES, ControlSource
 from unlabeled.data.source import DataSource
 from unlabeled.evaluators.evaluator import Figure, Measure
 
 Policy = Callable[[Tensor], Tensor]
-"""Observations [B, 2, H, W] to actions [B]."""
+"""Observations [B, C, H, W] to actions [B]."""
+FILM_SIDE = 342
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rollouts:
-    """Share of tasks solved, in percent: of the tasks of test, and of those of train.
+    """What a policy reaches when it acts: in the tasks of test, and in those of train.
 
-    A task is solved when the agent gets past the obstacle without touching it. Without a network:
-    take the action of the training frame with the nearest pixels.
+    The source says which tasks there are and how each is scored: shares of them in percent, such
+    as ``solved``, and means, such as ``return``. Without a network: take the action of the training
+    step whose observation has the nearest pixels.
+
+    Args:
+        name: for tables.
+        needs: the predictor.
+        every: epochs between two calls during training.
+        protocol: named after the tasks.
     """
 
     name: str = "rollouts"
@@ -32,72 +42,72 @@ class Rollouts:
 
     def judge(self, predict: Any, data: DataSource) -> list[Measure]:
         """Act in all tasks at once."""
-        jumping = _jumping(data)
+        source = _control(data)
         return [
-            _measure(metric, solved(predict, jumping, split), jumping)
-            for metric, split in (("solved", "test"), ("solved_train", "train"))
+            _measure(f"{metric}{suffix}", values, source)
+            for split, suffix in (("test", ""), ("train", "_train"))
+            for metric, values in acted(predict, source, split).items()
         ]
 
     def plain(self, data: DataSource) -> list[Measure]:
-        """Copy the nearest training frame's action."""
-        runs = _jumping(data).split("train")
-        inside = torch.arange(runs.frames.shape[1]) < runs.length[:, None]
-        known, action = runs.frames[inside].flatten(1), runs.actions[inside]
+        """Copy the nearest training step's action."""
+        known, action = _control(data).split("train").steps()
+        known = known.flatten(1)
 
-        def nearest(frames: Tensor) -> Tensor:
-            return action[torch.cdist(frames.flatten(1), known).argmin(1)]
+        def nearest(x: Tensor) -> Tensor:
+            return action[torch.cdist(x.flatten(1), known).argmin(1)]
 
         return self.judge(nearest, data)
 
     def figures(self, predict: Any, data: DataSource) -> list[Figure]:
-        """A film of nine test tasks side by side."""
-        jumping = _jumping(data)
-        position, floor = jumping.tasks("test")
-        chosen = torch.linspace(0, len(position) - 1, 9).round().long()
-        frames = [now for now, _ in _acted(predict, jumping, position[chosen], floor[chosen])]
-        film = torch.stack(frames)
-        film = torch.nn.functional.pad(film, (1, 1, 1, 1), value=0.4)
-        side = film.shape[-1]
-        grid = film.view(-1, 3, 3, side, side).transpose(2, 3).reshape(-1, 1, 3 * side, 3 * side)
-        big = grid.repeat_interleave(3, 2).repeat_interleave(3, 3)
-        return [Figure("The policy in nine tasks that it has not seen", big, rate=10.0)]
+        """A film of nine test tasks, or four or one where there are fewer, side by side."""
+        source = _control(data)
+        tasks = source.tasks("test")
+        count = min(3, isqrt(len(tasks[0])))
+        chosen = torch.linspace(0, len(tasks[0]) - 1, count**2).round().long()
+        film: list[Tensor] = []
+        _act(predict, source, [fact[chosen] for fact in tasks], film)
+        frames = pad(torch.stack(film), (1, 1, 1, 1), value=0.4)
+        grid = frames.unflatten(1, (count, count)).permute(0, 3, 1, 4, 2, 5)
+        grid = grid.flatten(4, 5).flatten(2, 3)
+        scale = max(1, FILM_SIDE // grid.shape[-1])
+        big = grid.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
+        number = {1: "one task", 2: "four tasks", 3: "nine tasks"}[count]
+        return [Figure(f"The policy in {number} that it has not seen", big, rate=10.0)]
+
+
+def acted(policy: Policy, data: ControlSource, split: str) -> dict[str, Tensor]:
+    """[N] each: how a policy scores in the tasks of a split."""
+    return _act(policy, data, data.tasks(split), [])
 
 
 @torch.no_grad()
-def solved(policy: Policy, data: Jumping, split: str) -> Tensor:
-    """[N] bool: which tasks of a split a policy solves."""
-    position, floor = data.tasks(split)
-    fine = torch.ones_like(position, dtype=torch.bool)
-    for _, hit in _acted(policy, data, position, floor):
-        fine &= ~hit
-    return fine
+def _act(
+    policy: Policy, data: ControlSource, tasks: Sequence[Tensor], film: list[Tensor]
+) -> dict[str, Tensor]:
+    """Act until all tasks are over; the newest frames [B, C, H, W] go to ``film``."""
+    environments = data.start(tasks)
+    while not environments.over:
+        x = environments.observe()
+        film.append(x[:, -x.shape[1] // FRAMES :])
+        environments.step(policy(x).cpu())
+    return environments.scores()
 
 
-@torch.no_grad()
-def _acted(policy: Policy, data: Jumping, position: Tensor, floor: Tensor) -> Any:
-    """Yield the frames [B, H, W] of all steps, and who touches the obstacle there."""
-    spec = data.world
-    world = World.start(position, floor)
-    before = world.draw(spec)
-    while not bool(world.passed(spec).all()):
-        now = world.draw(spec)
-        yield now, world.hit(spec)
-        world = world.step(policy(torch.stack([before, now], 1)).cpu(), spec)
-        before = now
-
-
-def _jumping(data: DataSource) -> Jumping:
-    if not isinstance(data, Jumping):
-        raise ValueError(f"{data.name} is no jumping task: rollouts need one")
+def _control(data: DataSource) -> ControlSource:
+    if not isinstance(data, ControlSource):
+        raise ValueError(f"{data.name} has no tasks to act in: rollouts need some")
     return data
 
 
-def _measure(metric: str, fine: Tensor, data: Jumping) -> Measure:
-    hits = fine.float()
+def _measure(metric: str, values: Tensor, data: ControlSource) -> Measure:
+    share = values.dtype == torch.bool
+    hits = values.float()
     return Measure(
         metric=metric,
-        value=100 * float(hits.mean()),
+        value=(100 if share else 1) * float(hits.mean()),
         train=data.size("train"),
-        test=len(fine),
+        test=len(hits),
         hits=hits,
+        unit="%" if share else "",
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from unlabeled.data.jumping import JumpSpec
+from unlabeled.data.control import FrameSpec
 from unlabeled.method import Batch
 from unlabeled.ops.random_conv import SIDE, random_conv
 from unlabeled.views.generator import SampleGenerator
@@ -21,18 +21,18 @@ class WholeRuns:
 
     Args:
         probability: of the convolution; 0 for runs as they are.
-        spec: the world; set by `fit`.
+        spec: of the observations; set by `fit`.
     """
 
     probability: float = 0.9
-    spec: JumpSpec | None = None
+    spec: FrameSpec | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.probability <= 1:
             raise ValueError(f"probability is {self.probability}: give it in [0, 1]")
 
-    def fit(self, spec: JumpSpec) -> WholeRuns:
-        """Return a copy with the world's facts."""
+    def fit(self, spec: FrameSpec) -> WholeRuns:
+        """Return a copy with the facts of the observations."""
         return replace(self, spec=spec)
 
     def __call__(self, batch: Batch, generator: SampleGenerator) -> Batch:

@@ -4,12 +4,14 @@ from functools import partial
 import pytest
 import torch
 
+from unlabeled.data.dm_control import FORCES
 from unlabeled.data.jumping import JUMP, RIGHT, Jumping, JumpSpec, World
 from unlabeled.encoders.runs import run_encoder
-from unlabeled.evaluators.rollouts import Rollouts, solved
+from unlabeled.evaluators.rollouts import Rollouts, acted
 from unlabeled.losses.policy_similarity import coupled_contrast, policy_similarity
 from unlabeled.methods.control.pse import PSE, balanced_cross_entropy, small
 from unlabeled.ops.random_conv import random_conv
+from unlabeled.registry import find_recipe
 
 DATA = small().data
 
@@ -100,7 +102,7 @@ def test_exactly_one_moment_of_jumping_solves_each_task():
         def act(frames):
             return torch.where(next(step) == moment + late, JUMP, RIGHT)
 
-        return solved(act, DATA, "test")
+        return acted(act, DATA, "test")["solved"]
 
     assert at(0).all()
     assert not at(1).any()
@@ -185,3 +187,14 @@ def test_copying_the_nearest_frame_solves_the_training_tasks_and_few_others():
     assert plain["solved"] < 30
     film = Rollouts().figures(made().act, DATA)[0].frames
     assert film.shape[1:] == (1, 3 * 3 * 38, 3 * 3 * 38)
+
+
+def test_the_cartpole_recipe_has_an_action_a_force_and_an_episode_is_beside_its_copy():
+    recipe = find_recipe("pse:cartpole")
+    with torch.device("meta"):
+        method = recipe.build()
+    assert method.policy.out_features == len(FORCES)
+    assert method.encoder.spec.channels == 6
+    order = recipe.data.epoch_order(seed=0, epoch=0)
+    assert recipe.batch_size % 2 == 0, "no pair is parted"
+    assert torch.equal(order[1::2], order[::2] + recipe.data.starts)
