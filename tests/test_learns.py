@@ -85,6 +85,8 @@ MARGINS = {
 }
 PRESETS = {"micle": "clothes", "ros": "separation"}
 """What a narrow encoder learns in so few steps, where `small()` takes more."""
+NOT_YET = ("cssl_graph",)
+"""Built, and not seen to learn: their cards say so, and no figure of theirs is stored."""
 BARELY = ("seer",)
 """Measured with a gain of less than 2 points; the card says how little."""
 
@@ -96,8 +98,15 @@ def clothes() -> FashionMnist:
     return FashionMnist()
 
 
+@pytest.mark.parametrize("stem", NOT_YET)
+def test_what_does_not_learn_yet_says_so(stem):
+    card = catalog.card(stem)
+    assert any("does not learn yet" in deviation.effect for deviation in card.deviation)
+    assert not catalog.results(stem)
+
+
 @pytest.mark.learns
-@pytest.mark.parametrize("stem", stems())
+@pytest.mark.parametrize("stem", [stem for stem in stems() if stem not in NOT_YET])
 def test_small_beats_its_random_encoder(stem, clothes, tmp_path):
     gains = [gain(stem, seed, clothes, tmp_path) for seed in range(SEEDS)]
     assert mean(gains) > MARGINS[stem], gains

@@ -10,6 +10,8 @@ import torch
 
 from unlabeled.data.digits import Digits
 from unlabeled.data.factors import Factors
+from unlabeled.data.families import Families
+from unlabeled.data.graphs import GraphSource
 from unlabeled.data.images import ArraySamples, ImageSource
 from unlabeled.data.jumping import Jumping
 from unlabeled.data.neighbors import Neighbors
@@ -20,6 +22,7 @@ from unlabeled.data.spoken import Spoken
 from unlabeled.data.still_life import StillLife
 from unlabeled.data.texts import Document, TextSource
 from unlabeled.encoders.causal import recurrent_encoder
+from unlabeled.encoders.graph import hgp_sl
 from unlabeled.encoders.image import small_resnet
 from unlabeled.encoders.patches import patch_resnet
 from unlabeled.encoders.text import albert_encoder
@@ -58,6 +61,15 @@ def tiny(stem: str) -> Recipe:
             recipe,
             data=Spoken(train=160, test=16, seconds=0.3, speakers=4, words=6),
             encoder=encoder,
+            batch_size=BATCH,
+            epochs=1,
+            steps=6,
+        ).fitted()
+    if isinstance(recipe.data, GraphSource):
+        return replace(
+            recipe,
+            data=Families(count=300),
+            encoder=partial(hgp_sl, width=8),  # the paper's network; small() has a plainer one
             batch_size=BATCH,
             epochs=1,
             steps=6,

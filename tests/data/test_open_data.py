@@ -70,6 +70,8 @@ def test_known_sets_say_where_they_are_or_how_to_get_them(tmp_path, monkeypatch)
         "python-docs",
         "wordnet",
         "spoken",
+        "mutag",
+        "families",
         "jumping",
         "imagenet",
         "asterisk",

@@ -15,11 +15,13 @@ __all__ = ["Known", "get", "known", "open_data"]
 NAMES = (
     "fashion-mnist", "emoji", "digits", "xrays", "imagenet", "asterisk", "librispeech",
     "still-life", "jumping", "python-docs", "wordnet", "spoken",
+    "mutag", "families",
 )  # fmt: skip
 FORMS = (
     f"{', '.join(NAMES)}, torchvision/NAME (such as torchvision/CIFAR10), "
     "dm_control/cartpole-balance or -swingup, a folder of images or of recordings or of texts, a "
-    ".txt or .md text, a folder of posed photos (transforms.json), a .txt or .csv list of paths, a "
+    ".txt or .md text, a folder of graphs (TU format), a folder of posed photos (transforms.json), "
+    "a .txt or .csv list of paths, a "
     ".npy or .npz file, a pack, tar shards (a folder of them, train-{000..099}.tar, an http(s) "
     "URL, a .txt of these), hf:PATH or hf:NAME[:CONFIG]"
 )
@@ -81,6 +83,14 @@ def open_data(
         from unlabeled.data.spoken import Spoken
 
         return Spoken()
+    if text == "mutag":
+        from unlabeled.data.graphs import Mutag
+
+        return Mutag()
+    if text == "families":
+        from unlabeled.data.families import Families
+
+        return Families()
     if text == "jumping":
         from unlabeled.data.jumping import Jumping
 
@@ -137,6 +147,10 @@ def _open_path(text: str, *, channels: int | None, image_size: int | None) -> Da
 
         if is_posed_folder(path):
             return PosedFolder(str(path))
+        from unlabeled.data.graphs import GraphFolder, is_graph_folder
+
+        if is_graph_folder(path):
+            return GraphFolder(str(path))
         from unlabeled.data.folder import ImageFolder
         from unlabeled.data.shardlist import is_shard_folder
         from unlabeled.data.waves import WaveFolder, list_waves
@@ -211,12 +225,13 @@ def _missing(text: str) -> Exception:
 
 def known() -> list[Known]:
     """Return the data sets that have names, and whether each is on this machine."""
-    from unlabeled.data import asterisk, emoji, fashion_mnist, librispeech, wordnet
+    from unlabeled.data import asterisk, emoji, fashion_mnist, graphs, librispeech, wordnet
 
     fashion: str | None = None
     drawings: str | None = None
     prompts: str | None = None
     glosses: str | None = None
+    molecules: str | None = None
     with suppress(FileNotFoundError):
         fashion = str(fashion_mnist.find())
     with suppress(FileNotFoundError):
@@ -225,6 +240,8 @@ def known() -> list[Known]:
         prompts = str(asterisk.find())
     with suppress(FileNotFoundError):
         glosses = str(wordnet.find())
+    with suppress(FileNotFoundError):
+        molecules = str(graphs.find_mutag())
     return [
         Known("fashion-mnist", fashion, fashion_mnist.REMEDY, 70_000),
         Known("emoji", drawings, emoji.REMEDY, 1870),
@@ -234,6 +251,8 @@ def known() -> list[Known]:
         Known("python-docs", "Python", "comes with Python", 3279),
         Known("wordnet", glosses, wordnet.REMEDY, 47_452),
         Known("spoken", "synthesized", "synthesized when asked for", 1800),
+        Known("mutag", molecules, graphs.MUTAG_REMEDY, 188),
+        Known("families", "generated", "generated when asked for", 600),
         Known("jumping", "simulated", "simulated when asked for", 18),
         Known("imagenet", None, "get it at image-net.org, then give its folder as root", 1_331_167),
         Known("asterisk", prompts, asterisk.REMEDY, 2_780),
@@ -260,6 +279,10 @@ def get(name: str) -> str:
         from unlabeled.data import asterisk
 
         return str(asterisk.get())
+    if name == "mutag":
+        from unlabeled.data.graphs import get_mutag
+
+        return str(get_mutag())
     if name == "wordnet":
         from unlabeled.data import wordnet
 
@@ -273,6 +296,6 @@ def get(name: str) -> str:
     near = [other for other in get_close_matches(name, NAMES, n=1) if other != name]
     hint = f" Did you mean {near[0]}?" if near else ""
     raise ValueError(
-        f"{name!r} cannot be fetched.{hint} Give fashion-mnist, emoji, asterisk, wordnet or "
+        f"{name!r} cannot be fetched.{hint} Give fashion-mnist, emoji, asterisk, wordnet, mutag or "
         "torchvision/NAME"
     )
