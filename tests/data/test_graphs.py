@@ -51,6 +51,12 @@ def test_what_is_damaged_or_missing_is_named(tmp_path):
         _ = GraphFolder(str(folder)).graphs
 
 
+def test_graphs_with_other_features_than_the_encoder_takes_are_refused(tmp_path):
+    data = GraphFolder(str(write(tmp_path / "toy")))
+    with pytest.raises(ValueError, match="toy has 3 features a node, the encoder takes 8"):
+        data.prepare(Families().spec())
+
+
 def test_families_are_alike_in_turns_and_their_raw_features_are_histograms():
     data = Families(count=60)
     packed, label = data.graphs

@@ -77,7 +77,17 @@ class GraphSource(DataSource):
         return GraphSamples(packed[chosen], None if label is None else label[chosen])
 
     def prepare(self, spec: GraphSpec) -> Callable[[Batch], Tensor]:
-        """Return the function that takes graphs as they are."""
+        """Return the function that takes graphs as they are.
+
+        Raises:
+            ValueError: nodes have other features than the encoder takes.
+        """
+        own = self.spec().features
+        if own != spec.features:
+            raise ValueError(
+                f"{self.name} has {own} features a node, the encoder takes {spec.features}: give "
+                "graphs with the features that it was trained on"
+            )
         return _first
 
     def raw(self, x: Tensor) -> Tensor:
