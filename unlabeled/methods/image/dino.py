@@ -161,11 +161,11 @@ def small() -> Recipe:
     return Recipe(
         method=partial(
             DINO,
-            outputs=256,
+            outputs=1024,
             hidden=256,
             bottleneck=64,
             teacher_temperature=constant(0.04),
-            momentum=cosine(0.9, 1.0),
+            momentum=cosine(0.98, 1.0),
             frozen_epochs=0.05,
         ),
         encoder=partial(vit, dim=64, depth=3, heads=2, patch=7),
@@ -178,13 +178,13 @@ def small() -> Recipe:
         ),
         optim=Optim(
             kind=partial(ClippedAdamW, clip=3.0),
-            lr=cosine(2e-3, 1e-6, warmup=0.3),
+            lr=cosine(1e-3, 1e-6, warmup=0.3),
             lr_per=None,
             weight_decay=cosine(0.04, 0.1),
             rules=(PLAIN_1D,),
         ),
         epochs=1,
-        batch_size=128,
+        batch_size=64,
         precision="auto",
         evaluate=("knn", "linear", AttentionOverlap()),
     )
