@@ -10,9 +10,9 @@ import torch
 
 from unlabeled.data.digits import Digits
 from unlabeled.data.factors import Factors
-from unlabeled.data.families import Families
 from unlabeled.data.graphs import GraphSource
 from unlabeled.data.images import ArraySamples, ImageSource
+from unlabeled.data.isomers import Isomers
 from unlabeled.data.jumping import Jumping
 from unlabeled.data.neighbors import Neighbors
 from unlabeled.data.open_set import OpenSet
@@ -68,7 +68,7 @@ def tiny(stem: str) -> Recipe:
     if isinstance(recipe.data, GraphSource):
         return replace(
             recipe,
-            data=Families(count=300),
+            data=Isomers(count=300),
             encoder=partial(hgp_sl, width=8),  # the paper's network; small() has a plainer one
             batch_size=BATCH,
             epochs=1,

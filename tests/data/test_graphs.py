@@ -1,9 +1,8 @@
 import pytest
-import torch
 
 from unlabeled.data import open_data
-from unlabeled.data.families import DEGREES, KINDS, Families
 from unlabeled.data.graphs import GraphFolder
+from unlabeled.data.isomers import Isomers
 from unlabeled.ops.graphs import unpack
 
 
@@ -54,17 +53,4 @@ def test_what_is_damaged_or_missing_is_named(tmp_path):
 def test_graphs_with_other_features_than_the_encoder_takes_are_refused(tmp_path):
     data = GraphFolder(str(write(tmp_path / "toy")))
     with pytest.raises(ValueError, match="toy has 3 features a node, the encoder takes 8"):
-        data.prepare(Families().spec())
-
-
-def test_families_are_alike_in_turns_and_their_raw_features_are_histograms():
-    data = Families(count=60)
-    packed, label = data.graphs
-    graphs = unpack(packed)
-    assert label.bincount().tolist() == [10] * len(KINDS)
-    assert data.spec().one_hot
-    assert torch.equal(graphs.adjacency, graphs.adjacency.mT)
-    degree = graphs.adjacency.sum(2).clamp_max(DEGREES - 1).long()
-    assert torch.equal(graphs.x.argmax(2)[graphs.mask], degree[graphs.mask])
-    raw = data.raw(packed)
-    torch.testing.assert_close(raw.sum(1), torch.full((60,), 2.0))
+        data.prepare(Isomers().spec())

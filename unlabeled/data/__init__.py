@@ -15,7 +15,7 @@ __all__ = ["Known", "get", "known", "open_data"]
 NAMES = (
     "fashion-mnist", "emoji", "digits", "xrays", "imagenet", "asterisk", "librispeech",
     "still-life", "jumping", "python-docs", "wordnet", "spoken",
-    "mutag", "families",
+    "mutag", "isomers",
 )  # fmt: skip
 FORMS = (
     f"{', '.join(NAMES)}, torchvision/NAME (such as torchvision/CIFAR10), "
@@ -87,10 +87,10 @@ def open_data(
         from unlabeled.data.graphs import Mutag
 
         return Mutag()
-    if text == "families":
-        from unlabeled.data.families import Families
+    if text == "isomers":
+        from unlabeled.data.isomers import Isomers
 
-        return Families()
+        return Isomers()
     if text == "jumping":
         from unlabeled.data.jumping import Jumping
 
@@ -252,7 +252,7 @@ def known() -> list[Known]:
         Known("wordnet", glosses, wordnet.REMEDY, 47_452),
         Known("spoken", "synthesized", "synthesized when asked for", 1800),
         Known("mutag", molecules, graphs.MUTAG_REMEDY, 188),
-        Known("families", "generated", "generated when asked for", 600),
+        Known("isomers", "generated", "generated when asked for", 1200),
         Known("jumping", "simulated", "simulated when asked for", 18),
         Known("imagenet", None, "get it at image-net.org, then give its folder as root", 1_331_167),
         Known("asterisk", prompts, asterisk.REMEDY, 2_780),

@@ -3,14 +3,14 @@ import math
 import pytest
 import torch
 
-from unlabeled.data.families import Families
+from unlabeled.data.isomers import Isomers
 from unlabeled.encoders.graph import gin
 from unlabeled.methods.graph.cssl_graph import GraphCSSL, RegularizedGraphs
 from unlabeled.ops.graphs import unpack
 from unlabeled.views.generator import SampleGenerator
 from unlabeled.views.graphs import AlteredGraphs
 
-DATA = Families(count=120)
+DATA = Isomers(count=180)
 
 
 def batch_of(count=24, **options):
