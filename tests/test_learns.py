@@ -21,15 +21,19 @@ from tests.tiny import Topics, narrow, stems
 from unlabeled import catalog
 from unlabeled.bench import RESULTS
 from unlabeled.data import get
+from unlabeled.data.clips import Clips
 from unlabeled.data.fashion_mnist import FashionMnist
+from unlabeled.data.rooms import RoomPairs
 from unlabeled.data.source import DataSource
 from unlabeled.data.spoken import Spoken
 from unlabeled.data.turned import Turned, turn
 from unlabeled.encoders.image import small_resnet
 from unlabeled.evaluators.evaluator import FeatureEvaluator
+from unlabeled.evaluators.flow import FlowError
 from unlabeled.evaluators.frames import FrameProbe
 from unlabeled.evaluators.knn import Knn
 from unlabeled.evaluators.masked_text import MaskedText
+from unlabeled.evaluators.propagation import Propagation
 from unlabeled.features import Features
 from unlabeled.pretraining import pretrain
 from unlabeled.recipe import fingerprint
@@ -39,10 +43,13 @@ from unlabeled.trained import Trained
 STEPS, BATCH, WIDTHS = 200, 128, (8, 16, 64)
 ENCODERS = {"dino": partial(small_resnet, widths=WIDTHS)}
 """A transformer takes more steps."""
-WHOLE = ("nerf", "pse", "albert", "apc", "cssl_graph")
-"""Recipes without a narrow form: so many steps of their own batches."""
+OWN_STEPS = {"cssl_graph": 600, "crw": 60}
+WHOLE = ("nerf", "pse", "albert", "apc", "cssl_graph", "arflow", "crw")
+"""Recipes without a narrow form: so many steps of their own batches, or `OWN_STEPS`."""
 LESS = {
     "albert": (Topics(), (MaskedText(),)),
+    "arflow": (RoomPairs(train=120, test=20), (FlowError(),)),
+    "crw": (Clips(train=200, test=16), (Propagation(),)),
     "apc": (Spoken(train=300, test=100), (FrameProbe(frames=2000),)),
 }
 """Less data of the same kind, and what judges it."""
@@ -83,6 +90,8 @@ MARGINS = {
     "pse": 5.0,
     "apc": 2.0,
     "cssl_graph": 5.0,
+    "arflow": 2.0,
+    "crw": 15.0,
 }
 PRESETS = {"micle": "clothes", "ros": "separation"}
 """What a narrow encoder learns in so few steps, where `small()` takes more."""
@@ -120,7 +129,7 @@ def gain(stem: str, seed: int, data: FashionMnist, folder) -> float:
     if stem in LESS:
         data, judges = LESS[stem]
         recipe = replace(recipe, data=data, evaluate=judges)
-    recipe = replace(recipe, steps=STEPS, seed=seed)
+    recipe = replace(recipe, steps=OWN_STEPS.get(stem, STEPS), seed=seed)
     judge = recipe.evaluate[0] if recipe.evaluate else Knn(k=20)
     if judge == "knn":
         judge = Knn(k=20)

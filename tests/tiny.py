@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from unlabeled.data.clips import Clips
 from unlabeled.data.digits import Digits
 from unlabeled.data.factors import Factors
 from unlabeled.data.graphs import GraphSource
@@ -16,16 +17,19 @@ from unlabeled.data.isomers import Isomers
 from unlabeled.data.jumping import Jumping
 from unlabeled.data.neighbors import Neighbors
 from unlabeled.data.open_set import OpenSet
+from unlabeled.data.rooms import RoomPairs
 from unlabeled.data.shifted import Shifted
 from unlabeled.data.source import ImageSpec
 from unlabeled.data.spoken import Spoken
 from unlabeled.data.still_life import StillLife
 from unlabeled.data.texts import Document, TextSource
 from unlabeled.encoders.causal import recurrent_encoder
+from unlabeled.encoders.flow import pwc_lite
 from unlabeled.encoders.graph import hgp_sl
 from unlabeled.encoders.image import small_resnet
 from unlabeled.encoders.patches import patch_resnet
 from unlabeled.encoders.text import albert_encoder
+from unlabeled.encoders.video import small_video
 from unlabeled.encoders.vit import vit
 from unlabeled.recipe import Recipe
 from unlabeled.registry import find_recipe, stems
@@ -70,6 +74,26 @@ def tiny(stem: str) -> Recipe:
             recipe,
             data=Isomers(count=300),
             encoder=partial(hgp_sl, width=8),  # the paper's network; small() has a plainer one
+            batch_size=BATCH,
+            epochs=1,
+            steps=6,
+        ).fitted()
+    if isinstance(recipe.data, RoomPairs):
+        sizes = {"widths": (4, 8, 8), "decoder": (8, 8, 8), "context": (8, 8), "features": 4}
+        return replace(
+            recipe,
+            data=RoomPairs(height=16, width=32, train=60, test=2),
+            encoder=partial(pwc_lite, **sizes, radius=2, skip=0),
+            views=replace(recipe.views, unit=8, parts=12, holes=(1, 2)),
+            batch_size=BATCH,
+            epochs=1,
+            steps=6,
+        ).fitted()
+    if isinstance(recipe.data, Clips):
+        return replace(
+            recipe,
+            data=Clips(frames=4, side=32, train=120, test=4),
+            encoder=partial(small_video, widths=(8, 16)),
             batch_size=BATCH,
             epochs=1,
             steps=6,

@@ -67,6 +67,10 @@ class Batch(TypedDict, total=False):
     """[B, T] int64: what is pronounced in each 10 ms of speech, for evaluators."""
     word: Tensor
     """[B, T] int64: of which word that is a part, 0 for none, for evaluators."""
+    dropped: Tensor
+    """[B, E, N, N] bool: edges of a graph over parts of frames that are not taken."""
+    maps: list[Tensor]
+    """One [B, 2, 3] a frame: from places in the transformed frame to those before, in px."""
     jitter: Tensor
     """[B, c] in [0, 1): places within the coarse bins of rays."""
     draws: Tensor

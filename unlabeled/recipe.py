@@ -160,6 +160,7 @@ SHAPES = (
     "_cosine",
     "_exponential",
     "_inverse_decay",
+    "_stairs",
     "_steps",
     "_warm_linear",
 )
@@ -314,6 +315,11 @@ def _rescaled(schedule: Any, value: float) -> Any:
         return constant(value)
     if "value" in schedule.keywords:
         return constant(value)
+    if "values" in schedule.keywords:  # the highest stair becomes the value
+        stairs = schedule.keywords["values"]
+        top = max(stairs) or 1.0
+        scaled = tuple(value * stair / top for stair in stairs)
+        return partial(schedule.func, **{**schedule.keywords, "values": scaled})
     start = schedule.keywords["start"]
     scale = value / start if start else 1.0
     keywords: dict[str, Any] = {**schedule.keywords, "start": value}

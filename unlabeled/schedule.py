@@ -92,6 +92,17 @@ def steps(start: float, *, at: tuple[float, ...], factor: float = 0.1) -> Schedu
     return partial(_steps, start=start, at=at, factor=factor)
 
 
+def stairs(*values: float, at: tuple[float, ...]) -> Schedule:
+    """The first value until the first share of the run in ``at``, then the second, and so on.
+
+    Raises:
+        ValueError: there is not one value more than there are shares.
+    """
+    if len(values) != len(at) + 1:
+        raise ValueError(f"{len(values)} values and {len(at)} shares: give one value more")
+    return partial(_stairs, values=values, at=at)
+
+
 def warm_steps(
     start: float, *, at: tuple[float, ...], warmup: float, factor: float = 0.1
 ) -> Schedule:
@@ -139,6 +150,10 @@ def _exponential(clock: Clock, *, start: float, end: float) -> float:
 
 def _steps(clock: Clock, *, start: float, at: tuple[float, ...], factor: float) -> float:
     return start * factor ** sum(clock.progress >= point for point in at)
+
+
+def _stairs(clock: Clock, *, values: tuple[float, ...], at: tuple[float, ...]) -> float:
+    return values[sum(clock.progress >= point for point in at)]
 
 
 def _warm_steps(

@@ -15,15 +15,15 @@ __all__ = ["Known", "get", "known", "open_data"]
 NAMES = (
     "fashion-mnist", "emoji", "digits", "xrays", "imagenet", "asterisk", "librispeech",
     "still-life", "jumping", "python-docs", "wordnet", "spoken",
-    "mutag", "isomers",
+    "mutag", "isomers", "rooms", "motorcycle", "clips",
 )  # fmt: skip
 FORMS = (
     f"{', '.join(NAMES)}, torchvision/NAME (such as torchvision/CIFAR10), "
-    "dm_control/cartpole-balance or -swingup, a folder of images or of recordings or of texts, a "
-    ".txt or .md text, a folder of graphs (TU format), a folder of posed photos (transforms.json), "
-    "a .txt or .csv list of paths, a "
-    ".npy or .npz file, a pack, tar shards (a folder of them, train-{000..099}.tar, an http(s) "
-    "URL, a .txt of these), hf:PATH or hf:NAME[:CONFIG]"
+    "dm_control/cartpole-balance or -swingup, a folder of images or of recordings or of texts or "
+    "of films, frames:FOLDER (frames of films in order), a .txt or .md text, a folder of graphs "
+    "(TU format), a folder of posed photos (transforms.json), a .txt or .csv list of paths, a .npy "
+    "or .npz file, a pack, tar shards (a folder of them, train-{000..099}.tar, an http(s) URL, a "
+    ".txt of these), hf:PATH or hf:NAME[:CONFIG]"
 )
 
 
@@ -91,6 +91,22 @@ def open_data(
         from unlabeled.data.isomers import Isomers
 
         return Isomers()
+    if text == "rooms":
+        from unlabeled.data.rooms import RoomPairs
+
+        return RoomPairs()
+    if text == "clips":
+        from unlabeled.data.clips import Clips
+
+        return Clips()
+    if text == "motorcycle":
+        from unlabeled.data.motorcycle import Motorcycle
+
+        return Motorcycle()
+    if text.startswith("frames:"):
+        from unlabeled.data.pairs import FrameFolder
+
+        return FrameFolder(text.removeprefix("frames:"))
     if text == "jumping":
         from unlabeled.data.jumping import Jumping
 
@@ -162,6 +178,10 @@ def _open_path(text: str, *, channels: int | None, image_size: int | None) -> Da
         if not _shows_images(path):
             if list_waves(str(path)):
                 return WaveFolder(str(path))
+            from unlabeled.data.videos import VideoFolder, list_videos
+
+            if list_videos(str(path)):
+                return VideoFolder(str(path))
             from unlabeled.data.text_files import TextFiles, list_texts
 
             if list_texts(str(path)):
@@ -225,13 +245,22 @@ def _missing(text: str) -> Exception:
 
 def known() -> list[Known]:
     """Return the data sets that have names, and whether each is on this machine."""
-    from unlabeled.data import asterisk, emoji, fashion_mnist, graphs, librispeech, wordnet
+    from unlabeled.data import (
+        asterisk,
+        emoji,
+        fashion_mnist,
+        graphs,
+        librispeech,
+        motorcycle,
+        wordnet,
+    )
 
     fashion: str | None = None
     drawings: str | None = None
     prompts: str | None = None
     glosses: str | None = None
     molecules: str | None = None
+    stereo: str | None = None
     with suppress(FileNotFoundError):
         fashion = str(fashion_mnist.find())
     with suppress(FileNotFoundError):
@@ -242,6 +271,8 @@ def known() -> list[Known]:
         glosses = str(wordnet.find())
     with suppress(FileNotFoundError):
         molecules = str(graphs.find_mutag())
+    with suppress(FileNotFoundError):
+        stereo = str(motorcycle.find())
     return [
         Known("fashion-mnist", fashion, fashion_mnist.REMEDY, 70_000),
         Known("emoji", drawings, emoji.REMEDY, 1870),
@@ -253,6 +284,9 @@ def known() -> list[Known]:
         Known("spoken", "synthesized", "synthesized when asked for", 1800),
         Known("mutag", molecules, graphs.MUTAG_REMEDY, 188),
         Known("isomers", "generated", "generated when asked for", 1200),
+        Known("rooms", "rendered", "rendered when asked for", 800),
+        Known("clips", "drawn", "drawn when asked for", 500),
+        Known("motorcycle", stereo, motorcycle.REMEDY, 1),
         Known("jumping", "simulated", "simulated when asked for", 18),
         Known("imagenet", None, "get it at image-net.org, then give its folder as root", 1_331_167),
         Known("asterisk", prompts, asterisk.REMEDY, 2_780),
@@ -283,6 +317,10 @@ def get(name: str) -> str:
         from unlabeled.data.graphs import get_mutag
 
         return str(get_mutag())
+    if name == "motorcycle":
+        from unlabeled.data import motorcycle
+
+        return str(motorcycle.get())
     if name == "wordnet":
         from unlabeled.data import wordnet
 
@@ -296,6 +334,6 @@ def get(name: str) -> str:
     near = [other for other in get_close_matches(name, NAMES, n=1) if other != name]
     hint = f" Did you mean {near[0]}?" if near else ""
     raise ValueError(
-        f"{name!r} cannot be fetched.{hint} Give fashion-mnist, emoji, asterisk, wordnet, mutag or "
-        "torchvision/NAME"
+        f"{name!r} cannot be fetched.{hint} Give fashion-mnist, emoji, asterisk, wordnet, mutag, "
+        "motorcycle or torchvision/NAME"
     )

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import tempfile
-import zipfile
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +14,7 @@ from torch import Tensor
 
 from unlabeled.data.images import cache_folder, no_split
 from unlabeled.data.source import DataSource
+from unlabeled.data.wheels import take_from_wheel
 from unlabeled.extras import require
 from unlabeled.method import Batch
 from unlabeled.ops.graphs import Graphs, unpack
@@ -284,19 +281,8 @@ def get_mutag() -> Path:
     except FileNotFoundError:
         pass
     target = cache_folder("mutag")
-    target.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="unlabeled-") as work:
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "-q", "-d", work]
-        command += ["--only-binary", ":all:", "grakel==0.1.11"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        wheels = list(Path(work).glob("*.whl"))
-        if done.returncode or not wheels:
-            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise OSError(f"mutag cannot be had: {last}. Put MUTAG's files into {target}")
-        with zipfile.ZipFile(wheels[0]) as wheel:
-            members = [name for name in wheel.namelist() if "/MUTAG/MUTAG_" in name]
-            for name in sorted(members, key=lambda name: name.endswith("_A.txt")):
-                part = target / f"{Path(name).name}.part"
-                part.write_bytes(wheel.read(name))
-                part.replace(target / Path(name).name)
+    try:
+        take_from_wheel("grakel==0.1.11", into=target, wanted=lambda name: "/MUTAG/MUTAG_" in name)
+    except OSError as error:
+        raise OSError(f"{error}. Put MUTAG's files into {target}") from None
     return find_mutag()
