@@ -26,6 +26,7 @@ from unlabeled.data.fashion_mnist import FashionMnist
 from unlabeled.data.rooms import RoomPairs
 from unlabeled.data.source import DataSource
 from unlabeled.data.spoken import Spoken
+from unlabeled.data.stickers import Stickers
 from unlabeled.data.turned import Turned, turn
 from unlabeled.encoders.image import small_resnet
 from unlabeled.evaluators.evaluator import FeatureEvaluator
@@ -34,6 +35,7 @@ from unlabeled.evaluators.frames import FrameProbe
 from unlabeled.evaluators.knn import Knn
 from unlabeled.evaluators.masked_text import MaskedText
 from unlabeled.evaluators.propagation import Propagation
+from unlabeled.evaluators.segmentation import LinearSegmentation
 from unlabeled.features import Features
 from unlabeled.pretraining import pretrain
 from unlabeled.recipe import fingerprint
@@ -43,12 +45,13 @@ from unlabeled.trained import Trained
 STEPS, BATCH, WIDTHS = 200, 128, (8, 16, 64)
 ENCODERS = {"dino": partial(small_resnet, widths=WIDTHS)}
 """A transformer takes more steps."""
-OWN_STEPS = {"cssl_graph": 600, "crw": 60}
-WHOLE = ("nerf", "pse", "albert", "apc", "cssl_graph", "arflow", "crw")
+OWN_STEPS = {"cssl_graph": 600, "crw": 60, "densecl": 120}
+WHOLE = ("nerf", "pse", "albert", "apc", "cssl_graph", "arflow", "crw", "densecl")
 """Recipes without a narrow form: so many steps of their own batches, or `OWN_STEPS`."""
 LESS = {
     "albert": (Topics(), (MaskedText(),)),
     "arflow": (RoomPairs(train=120, test=20), (FlowError(),)),
+    "densecl": (Stickers(train=1500, test=200), (LinearSegmentation(images=1000, epochs=8),)),
     "crw": (Clips(train=200, test=16), (Propagation(),)),
     "apc": (Spoken(train=300, test=100), (FrameProbe(frames=2000),)),
 }
@@ -92,6 +95,7 @@ MARGINS = {
     "cssl_graph": 5.0,
     "arflow": 2.0,
     "crw": 15.0,
+    "densecl": 2.0,
 }
 PRESETS = {"micle": "clothes", "ros": "separation"}
 """What a narrow encoder learns in so few steps, where `small()` takes more."""

@@ -73,6 +73,8 @@ def test_known_sets_say_where_they_are_or_how_to_get_them(tmp_path, monkeypatch)
         "mutag",
         "isomers",
         "rooms",
+        "shapes",
+        "stickers",
         "clips",
         "motorcycle",
         "jumping",

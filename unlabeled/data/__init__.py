@@ -15,15 +15,15 @@ __all__ = ["Known", "get", "known", "open_data"]
 NAMES = (
     "fashion-mnist", "emoji", "digits", "xrays", "imagenet", "asterisk", "librispeech",
     "still-life", "jumping", "python-docs", "wordnet", "spoken",
-    "mutag", "isomers", "rooms", "motorcycle", "clips",
+    "mutag", "isomers", "rooms", "motorcycle", "clips", "shapes", "stickers",
 )  # fmt: skip
 FORMS = (
     f"{', '.join(NAMES)}, torchvision/NAME (such as torchvision/CIFAR10), "
     "dm_control/cartpole-balance or -swingup, a folder of images or of recordings or of texts or "
     "of films, frames:FOLDER (frames of films in order), a .txt or .md text, a folder of graphs "
-    "(TU format), a folder of posed photos (transforms.json), a .txt or .csv list of paths, a .npy "
-    "or .npz file, a pack, tar shards (a folder of them, train-{000..099}.tar, an http(s) URL, a "
-    ".txt of these), hf:PATH or hf:NAME[:CONFIG]"
+    "(TU format), a folder in COCO's format, a folder of posed photos (transforms.json), a .txt or "
+    ".csv list of paths, a .npy or .npz file, a pack, tar shards (a folder of them, "
+    "train-{000..099}.tar, an http(s) URL, a .txt of these), hf:PATH or hf:NAME[:CONFIG]"
 )
 
 
@@ -95,6 +95,14 @@ def open_data(
         from unlabeled.data.rooms import RoomPairs
 
         return RoomPairs()
+    if text == "stickers":
+        from unlabeled.data.stickers import Stickers
+
+        return Stickers(root=root)
+    if text == "shapes":
+        from unlabeled.data.shapes import Shapes
+
+        return Shapes()
     if text == "clips":
         from unlabeled.data.clips import Clips
 
@@ -163,6 +171,10 @@ def _open_path(text: str, *, channels: int | None, image_size: int | None) -> Da
 
         if is_posed_folder(path):
             return PosedFolder(str(path))
+        from unlabeled.data.coco import CocoFolder, is_coco_folder
+
+        if is_coco_folder(path):
+            return CocoFolder(str(path), image_size=image_size or 64)
         from unlabeled.data.graphs import GraphFolder, is_graph_folder
 
         if is_graph_folder(path):
@@ -285,6 +297,8 @@ def known() -> list[Known]:
         Known("mutag", molecules, graphs.MUTAG_REMEDY, 188),
         Known("isomers", "generated", "generated when asked for", 1200),
         Known("rooms", "rendered", "rendered when asked for", 800),
+        Known("shapes", "drawn", "drawn when asked for", 5000),
+        Known("stickers", drawings, emoji.REMEDY, 5000),
         Known("clips", "drawn", "drawn when asked for", 500),
         Known("motorcycle", stereo, motorcycle.REMEDY, 1),
         Known("jumping", "simulated", "simulated when asked for", 18),

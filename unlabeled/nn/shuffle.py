@@ -18,26 +18,36 @@ if TYPE_CHECKING:
 
 
 @torch.no_grad()
+def shuffled(
+    network: Callable[[Tensor], Tensor], x: Float[Tensor, "B ..."], *, seed: int
+) -> Float[Tensor, "B D"]:
+    """Apply a network to x in an order that is mixed over all ranks; return the order of x.
+
+    A result then shares its batch statistics with other samples than a query of x does, so they
+    cannot tell that the two belong together (MoCo, arXiv:1911.05722, section 3.3).
+
+    Args:
+        network: of a batch, row by row.
+        x: this rank's views.
+        seed: of the order; the same on all ranks, and another one each step.
+    """
+    views = gather(x)
+    order = torch.randperm(len(views), generator=torch.Generator().manual_seed(seed)).to(x.device)
+    rows = gather(network(own_rows(views[order])))
+    return own_rows(rows[order.argsort()])
+
+
 def shuffled_keys(
     teacher: Callable[[Tensor], Tensor], x: Float[Tensor, "B ..."], *, seed: int
 ) -> Float[Tensor, "B D"]:
-    """Unit keys of x, encoded in an order that is mixed over all ranks.
-
-    A key then shares its batch statistics with other samples than its query does, so they cannot
-    tell that the two belong together (MoCo, arXiv:1911.05722, section 3.3).
+    """[B, D] of unit length, without gradient, in the order of x: see `shuffled`.
 
     Args:
         teacher: makes the keys.
         x: this rank's views.
-        seed: of the order; the same on all ranks, and another one each step.
-
-    Returns:
-        [B, D] of unit length, without gradient, in the order of x.
+        seed: of the order.
     """
-    views = gather(x)
-    order = torch.randperm(len(views), generator=torch.Generator().manual_seed(seed)).to(x.device)
-    keys = gather(teacher(own_rows(views[order])))
-    return F.normalize(upcast(own_rows(keys[order.argsort()])), dim=1)
+    return F.normalize(upcast(shuffled(teacher, x, seed=seed)), dim=1)
 
 
 def share_splits(module: nn.Module, *, splits: int) -> None:
