@@ -1,0 +1,239 @@
+"""BigBiGAN: Large Scale Adversarial Representation Learning (1907.02544)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple, final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from unlabeled.data.fashion_mnist import FashionMnist
+from unlabeled.data.torchvision_data import ImageNet
+from unlabeled.encoders.encoder import Encoder
+from unlabeled.encoders.from_torchvision import torchvision_encoder
+from unlabeled.encoders.image import small_resnet
+from unlabeled.evaluators.fid import Fid
+from unlabeled.evaluators.reconstructions import Reconstructions
+from unlabeled.losses.adversarial import hinge, score_gap
+from unlabeled.method import Batch, Method, Turn
+from unlabeled.nn.biggan import Generator, ImageTrunk, ResidualMLP, normed_linear, spectral_linear
+from unlabeled.nn.ema import Ema
+from unlabeled.nn.gaussian import GaussianHead
+from unlabeled.recipe import Optim, Recipe, Rule
+from unlabeled.schedule import constant
+from unlabeled.views.generator import SampleGenerator
+from unlabeled.views.image import Augment, OneView
+from unlabeled.views.symmetric import Symmetric
+
+NO_RUN = -1
+"""A seed that no run's views have."""
+
+
+class Scores(NamedTuple):
+    """[B] each: of images, of latents, and of pairs."""
+
+    x: Tensor
+    z: Tensor
+    xz: Tensor
+
+
+class JointDiscriminator(nn.Module):
+    """Linear scores of ``F(x)``, of ``H(z)`` and of ``J(F(x), H(z))`` (section 2)."""
+
+    def __init__(self, trunk: ImageTrunk, *, latent: int, width: int, blocks: int) -> None:
+        super().__init__()
+        mlp = partial(ResidualMLP, blocks=blocks, linear=spectral_linear)
+        self.image, self.latent = trunk, mlp(latent, width)
+        self.joint = mlp(trunk.dim + width, width)
+        self.score_x, self.score_z, self.score_xz = (
+            spectral_linear(dim, 1) for dim in (trunk.dim, width, width)
+        )
+
+    def forward(self, x: Tensor, z: Tensor) -> Scores:
+        """[B, C, S, S] and [B, D] -> three scores a pair."""
+        image, latent = self.image(x), self.latent(z)
+        joint = self.joint(torch.cat([image, latent], 1))
+        return Scores(
+            self.score_x(image)[:, 0], self.score_z(latent)[:, 0], self.score_xz(joint)[:, 0]
+        )
+
+
+@final
+class BigBiGAN(Method):
+    """An encoder and a generator make pairs that a discriminator cannot tell apart.
+
+    Pairs (x, z^ ~ E(x)) of real images have y = 1, pairs (x^ = G(z), z ~ N(0, 1)) y = -1; s are the
+    three scores of a pair. The discriminator minimises ``sum_s h(y s)``, ``h(t) = max(0, 1 - t)``,
+    E and G together minimise ``sum_s y s``; two steps of the former, then one of the latter
+    (section 2, equations 1 to 5).
+
+    Args:
+        encoder: its pooled features are the representation; takes values in [-1, 1].
+        generator: makes G from channels and side.
+        trunk: makes F from channels.
+        shrink: the encoder's images have so many times the generator's side.
+        latent_width: of the residual MLPs H and J.
+        latent_blocks: of two layers each, in H and J.
+        head_width: of the residual MLP between the encoder and the latents.
+        head_blocks: of two layers each.
+        critic_steps: of the discriminator, in each step.
+        average: momentum of G's moving average, which draws the samples.
+    """
+
+    encoder: Encoder
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        generator: Callable[[int, int], Generator] = Generator,
+        trunk: Callable[[int], ImageTrunk] = ImageTrunk,
+        shrink: int = 2,
+        latent_width: int = 2048,
+        latent_blocks: int = 4,
+        head_width: int = 4096,
+        head_blocks: int = 2,
+        critic_steps: int = 2,
+        average: float = 0.9999,
+    ) -> None:
+        super().__init__(encoder)
+        spec = encoder.spec
+        if spec.size % shrink or {*spec.mean, *spec.std} != {0.5}:
+            raise ValueError(
+                f"the encoder takes {spec.size} px of mean {spec.mean}, deviation {spec.std}: give "
+                f"Symmetric views of a side that {shrink} (shrink) divides"
+            )
+        self.generator = generator(spec.channels, spec.size // shrink)
+        self.average = Ema(self.generator)
+        latent = self.generator.latent
+        body = ResidualMLP(encoder.dim, head_width, blocks=head_blocks, linear=normed_linear)
+        self.posterior = GaussianHead(body, latent)
+        self.discriminator = JointDiscriminator(
+            trunk(spec.channels), latent=latent, width=latent_width, blocks=latent_blocks
+        )
+        self.critic_steps, self.momentum = critic_steps, average
+
+    def turns(self) -> dict[str, Turn]:
+        """The discriminator, then encoder and generator."""
+        rivals = (self.encoder, self.posterior, self.generator)
+        return {
+            "discriminator": Turn(self.critic, (self.discriminator,), repeats=self.critic_steps),
+            "encoder_generator": Turn(self.loss, rivals),
+        }
+
+    def critic(self, batch: Batch) -> dict[str, Tensor]:
+        """Equation 5, the discriminator's: the hinge of each score."""
+        with torch.no_grad():
+            pairs = self._pairs(batch)
+        return {"discriminator": hinge(*self._scores(*pairs))}
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Equation 3, the encoder's and generator's: ``y s``."""
+        return {"encoder_generator": score_gap(*self._scores(*self._pairs(batch)))}
+
+    def after_step(self) -> None:
+        """Move the generator's average, with its norms' statistics."""
+        self.average.update(self.generator, momentum=self.momentum)
+        self.average.copy_buffers(self.generator)
+
+    def _pairs(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """x, z^ ~ E(x), x^ = G(z), z."""
+        (view,) = batch["views"]
+        play = self.clock.step * (self.critic_steps + 1) + self.clock.play
+        draws = SampleGenerator(NO_RUN, play, batch["index"])
+        z, noise = draws.normal(2, self.generator.latent).to(view.dtype).unbind(1)
+        latent = self.posterior(self.encoder(view), noise)
+        return self._shrunk(view), latent, self.generator(z), z
+
+    def _scores(self, x: Tensor, latent: Tensor, made: Tensor, z: Tensor) -> list[Scores]:
+        """Of the real and of the made pairs, in one pass: no part of it sees the batch."""
+        found = self.discriminator(torch.cat([x, made]), torch.cat([latent, z]))
+        return [Scores(*part) for part in zip(*(each.chunk(2) for each in found), strict=True)]
+
+    def _shrunk(self, x: Tensor) -> Tensor:
+        side = self.generator.size
+        return x if x.shape[-1] == side else F.adaptive_avg_pool2d(x, side)
+
+    # What the evaluators see ----------------------------------------------------------------------
+
+    def predictors(self) -> dict[str, Callable[..., Any]]:
+        """Embeddings, images from nothing, and what becomes of an image on its way through z."""
+        return {"embed": self.encoder, "sample": self.sample, "reconstruct": self.reconstruct}
+
+    @torch.no_grad()
+    def sample(self, count: int, draws: torch.Generator) -> Tensor:
+        """[count, C, S, S] in [0, 1], of the generator's average."""
+        z = torch.randn(count, self.generator.latent, generator=draws)
+        return self.average(z.to(self.generator.embedding.device)) / 2 + 0.5
+
+    @torch.no_grad()
+    def reconstruct(self, pixels: Tensor) -> Tensor:
+        """[B, C, H, W] in [0, 1] -> [B, C, S, S]: G(mu(x)), the same in [0, 1]."""
+        x = F.interpolate(
+            2 * pixels - 1, size=self.encoder.spec.size, mode="bilinear", antialias=True
+        )
+        mean, _ = self.posterior.parameters_of(self.encoder(x))
+        return self.average(mean) / 2 + 0.5
+
+
+def adam(lr: float, *rules: Rule) -> Optim:
+    """Adam without momentum, at a constant rate."""
+    kind = partial(torch.optim.Adam, betas=(0.0, 0.999), eps=1e-8)
+    return Optim(kind=kind, lr=constant(lr), lr_per=None, rules=rules)
+
+
+def paper() -> Recipe:
+    """ResNet-50 at 256 px, BigGAN at 128 px, batch 2048, 500,000 steps (sections 3 and 3.1).
+
+    Adam with beta1 = 0: 2e-4 for the discriminator, 5e-5 for the generator and ten times that for
+    the encoder; random crops of half the size.
+    """
+    return Recipe(
+        method=partial(BigBiGAN),
+        encoder=partial(torchvision_encoder, name="resnet50", stem="standard"),
+        data=ImageNet(),
+        views=Symmetric(OneView(Augment(size=256))),
+        optim={
+            "discriminator": adam(2e-4),
+            "encoder_generator": adam(
+                5e-5, Rule(name="encoder.*", lr_scale=10), Rule(name="posterior.*", lr_scale=10)
+            ),
+        },
+        epochs=800,
+        steps=500_000,
+        batch_size=2048,
+        evaluate=("knn", "linear", Fid(), Reconstructions()),
+    )
+
+
+def small() -> Recipe:
+    """Minutes on one CPU core: Fashion-MNIST at 28 px for the encoder, at 14 px for the game.
+
+    Half the side, as in the paper; learning rates for two thousand steps.
+    """
+    return Recipe(
+        method=partial(
+            BigBiGAN,
+            generator=partial(Generator, widths=(32, 16), latent=64, attention=1),
+            trunk=partial(ImageTrunk, widths=(16, 32), attention=2),
+            latent_width=128,
+            latent_blocks=3,
+            head_width=256,
+            average=0.99,
+        ),
+        encoder=partial(small_resnet, widths=(16, 32, 128)),
+        data=FashionMnist(),
+        views=Symmetric(OneView(Augment(scale=(0.8, 1.0)))),
+        optim={
+            "discriminator": adam(4e-4),
+            "encoder_generator": adam(
+                2e-4, Rule(name="encoder.*", lr_scale=5), Rule(name="posterior.*", lr_scale=5)
+            ),
+        },
+        epochs=2,
+        batch_size=64,
+        evaluate=("knn", "linear", Fid(), Reconstructions()),
+    )
