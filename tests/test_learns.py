@@ -39,7 +39,7 @@ from unlabeled.trained import Trained
 STEPS, BATCH, WIDTHS = 200, 128, (8, 16, 64)
 ENCODERS = {"dino": partial(small_resnet, widths=WIDTHS)}
 """A transformer takes more steps."""
-WHOLE = ("nerf", "pse", "albert", "apc", "cssl_graph")
+WHOLE = ("nerf", "pse", "albert", "apc", "cssl_graph", "bigbigan")
 """Recipes without a narrow form: so many steps of their own batches."""
 LESS = {
     "albert": (Topics(), (MaskedText(),)),
@@ -83,6 +83,7 @@ MARGINS = {
     "pse": 5.0,
     "apc": 2.0,
     "cssl_graph": 5.0,
+    "bigbigan": 1.0,
 }
 PRESETS = {"micle": "clothes", "ros": "separation"}
 """What a narrow encoder learns in so few steps, where `small()` takes more."""
@@ -161,7 +162,7 @@ def score(encoder, data: DataSource, judge: FeatureEvaluator) -> float:
     encoder.eval()
     for raw in (known, turn(asked) if isinstance(data, Turned) else asked):
         with torch.inference_mode():
-            x = data.prepare(data.spec())(raw)
+            x = data.prepare(encoder.spec)(raw)
             rows = torch.cat([encoder(part) for part in x.split(500)])
         found.append(Features(rows, raw.get("label"), factors=raw.get("factors")))
     return judge.score(*found)[0].value

@@ -49,7 +49,7 @@ class JointDiscriminator(nn.Module):
         self.image, self.latent = trunk, mlp(latent, width)
         self.joint = mlp(trunk.dim + width, width)
         self.score_x, self.score_z, self.score_xz = (
-            spectral_linear(dim, 1) for dim in (trunk.dim, width, width)
+            spectral_linear(dim, 1, bias=False) for dim in (trunk.dim, width, width)
         )
 
     def forward(self, x: Tensor, z: Tensor) -> Scores:
