@@ -9,6 +9,7 @@ from unlabeled.method import Clock
 from unlabeled.methods.image.bigbigan import adam
 from unlabeled.pretraining import pretrain
 from unlabeled.registry import find_recipe
+from unlabeled.schedule import constant
 from unlabeled.views.generator import SampleGenerator
 
 QUIET = {"logger": False, "checkpoint_seconds": 1e9, "accelerator": "cpu"}
@@ -96,7 +97,9 @@ def test_latents_are_drawn_anew_in_every_play_and_the_encoder_is_stochastic(meth
 def test_encoder_and_generator_do_not_move_in_the_discriminators_turns(recipe, tmp_path):
     """Their own turn has the rate 0 here."""
     still = replace(
-        recipe, steps=2, optim={"discriminator": adam(1e-3), "encoder_generator": adam(0.0)}
+        recipe,
+        steps=2,
+        optim={"discriminator": adam(constant(1e-3)), "encoder_generator": adam(constant(0.0))},
     )
     torch.manual_seed(still.seed)
     start = dict(still.build().named_parameters())

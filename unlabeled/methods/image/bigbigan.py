@@ -23,7 +23,7 @@ from unlabeled.nn.biggan import Generator, ImageTrunk, ResidualMLP, normed_linea
 from unlabeled.nn.ema import Ema
 from unlabeled.nn.gaussian import GaussianHead
 from unlabeled.recipe import Optim, Recipe, Rule
-from unlabeled.schedule import constant
+from unlabeled.schedule import Schedule, constant, linear
 from unlabeled.views.generator import SampleGenerator
 from unlabeled.views.image import Augment, OneView
 from unlabeled.views.symmetric import Symmetric
@@ -179,10 +179,15 @@ class BigBiGAN(Method):
         return self.average(mean) / 2 + 0.5
 
 
-def adam(lr: float, *rules: Rule) -> Optim:
-    """Adam without momentum, at a constant rate."""
+def adam(lr: Schedule, *rules: Rule) -> Optim:
+    """Adam without momentum."""
     kind = partial(torch.optim.Adam, betas=(0.0, 0.999), eps=1e-8)
-    return Optim(kind=kind, lr=constant(lr), lr_per=None, rules=rules)
+    return Optim(kind=kind, lr=lr, lr_per=None, rules=rules)
+
+
+def encoder_faster(scale: float) -> tuple[Rule, ...]:
+    """The encoder and its head learn so many times as fast as the generator."""
+    return tuple(Rule(name=name, lr_scale=scale) for name in ("encoder.*", "posterior.*"))
 
 
 def paper() -> Recipe:
@@ -197,10 +202,8 @@ def paper() -> Recipe:
         data=ImageNet(),
         views=Symmetric(OneView(Augment(size=256))),
         optim={
-            "discriminator": adam(2e-4),
-            "encoder_generator": adam(
-                5e-5, Rule(name="encoder.*", lr_scale=10), Rule(name="posterior.*", lr_scale=10)
-            ),
+            "discriminator": adam(constant(2e-4)),
+            "encoder_generator": adam(constant(5e-5), *encoder_faster(10)),
         },
         epochs=800,
         steps=500_000,
@@ -212,12 +215,12 @@ def paper() -> Recipe:
 def small() -> Recipe:
     """Minutes on one CPU core: Fashion-MNIST at 28 px for the encoder, at 14 px for the game.
 
-    Half the side, as in the paper; learning rates for two thousand steps.
+    Half the side, as in the paper; learning rates that fall, for two thousand steps.
     """
     return Recipe(
         method=partial(
             BigBiGAN,
-            generator=partial(Generator, widths=(32, 16), latent=64, attention=1),
+            generator=partial(Generator, widths=(32, 16), latent=32, attention=1),
             trunk=partial(ImageTrunk, widths=(16, 32), attention=2),
             latent_width=128,
             latent_blocks=3,
@@ -228,10 +231,8 @@ def small() -> Recipe:
         data=FashionMnist(),
         views=Symmetric(OneView(Augment(scale=(0.8, 1.0)))),
         optim={
-            "discriminator": adam(4e-4),
-            "encoder_generator": adam(
-                2e-4, Rule(name="encoder.*", lr_scale=5), Rule(name="posterior.*", lr_scale=5)
-            ),
+            "discriminator": adam(linear(8e-4, 0.0)),
+            "encoder_generator": adam(linear(4e-4, 0.0), *encoder_faster(2)),
         },
         epochs=2,
         batch_size=64,
