@@ -66,3 +66,13 @@ def test_a_sheet_has_rows_of_sixteen():
     shown = Fid(images=100).figures(Player(torch.rand(9, 1, 16, 16)), Digits())
     assert [figure.title for figure in shown] == ["Made images", "Real images"]
     assert all(figure.frames.ndim == 4 for figure in shown)
+
+
+def test_all_images_are_compared_at_one_side():
+    data = Digits()
+    train, _ = pictures(data, "train", 1000, 16)
+    half = Fid(images=200, side=8)
+    whole = half.judge(Player(train), data)[0]
+    small = half.judge(Player(torch.nn.functional.avg_pool2d(train, 2)), data)[0]
+    assert whole.value == pytest.approx(small.value, rel=0.5)
+    assert max(whole.value, small.value) < 0.7 * half.plain(data)[0].value

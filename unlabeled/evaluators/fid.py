@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from unlabeled.data.source import DataSource, ImageSpec
 from unlabeled.encoders.small import small_resnet
@@ -84,6 +85,13 @@ def pictures(
     return pixels, torch.cat([part["label"] for part in raw]) if "label" in raw[0] else None
 
 
+def at_side(images: Float[Tensor, "N C H W"], side: int) -> Float[Tensor, "N C S S"]:
+    """The images, resized where they have another side."""
+    if images.shape[-1] == side:
+        return images
+    return interpolate(images, size=(side, side), mode="bilinear", antialias=True)
+
+
 def frechet(judge: Judge, real: Tensor, made: Tensor) -> float:
     """``|m_r - m_f|^2 + tr(C_r + C_f - 2 (C_r C_f)^(1/2))`` (Heusel et al., arXiv:1706.08500)."""
     from torchmetrics.image.fid import FrechetInceptionDistance
@@ -104,9 +112,11 @@ class Fid:
 
     Args:
         images: that are made.
+        side: at which all images are compared; None is the data's own.
     """
 
     images: int = 5000
+    side: int | None = None
     name: str = "fid"
     needs: str = "sample"
     every: int | None = None
@@ -119,7 +129,7 @@ class Fid:
 
     def plain(self, data: DataSource) -> list[Measure]:
         """Draw from a Gaussian of pixels."""
-        seen, _ = pictures(data, "train", 1000, data.spec().size)
+        seen, _ = pictures(data, "train", 1000, self.side or data.spec().size)
         mean, count = seen.mean(0), min(self.images, data.size("test"))
         draws = torch.randn(count, len(seen), generator=torch.Generator().manual_seed(0))
         off = draws @ (seen - mean).flatten(1) / len(seen) ** 0.5
@@ -132,8 +142,8 @@ class Fid:
         return [Figure("Made images", sheet(made)), Figure("Real images", sheet(real))]
 
     def _measure(self, made: Tensor, data: DataSource) -> Measure:
-        side = made.shape[-1]
-        network = judge_network(data, side)
+        side = self.side or data.spec().size
+        network, made = judge_network(data, side), at_side(made, side)
         test, _ = pictures(data, "test", len(made), side)
         train, _ = pictures(data, "train", len(made), side)
         details = {"features": network.kind, "real": round(frechet(network, test, train), 4)}

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from unlabeled.data.source import DataSource
 from unlabeled.evaluators.evaluator import Figure, Measure, device_of, measure
-from unlabeled.evaluators.fid import judge_network, pictures, sheet
+from unlabeled.evaluators.fid import at_side, judge_network, pictures, sheet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,9 +24,11 @@ class Reconstructions:
 
     Args:
         images: of the test split that are judged.
+        side: at which they are compared; None is the data's own.
     """
 
     images: int = 2000
+    side: int | None = None
     name: str = "reconstructions"
     needs: str = "reconstruct"
     every: int | None = None
@@ -35,10 +37,10 @@ class Reconstructions:
     def judge(self, predict: Any, data: DataSource) -> list[Measure]:
         """Reconstruct the first images of the test split."""
         pixels, label = pictures(data, "test", self.images, data.spec().size)
-        found = _through(predict, pixels)
-        side = found.shape[-1]
+        side = self.side or data.spec().size
         network = judge_network(data, side)
-        real, made = network(pictures(data, "test", self.images, side)[0]), network(found)
+        real = network(pictures(data, "test", self.images, side)[0])
+        made = network(at_side(_through(predict, pixels), side))
         own = (real - made).norm(dim=1)
         # another image's: the next one's but a few, since neighbors may be alike
         other = (real - made.roll(len(made) // 3 + 1, 0)).norm(dim=1)

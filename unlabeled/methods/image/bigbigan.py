@@ -208,7 +208,7 @@ def paper() -> Recipe:
         epochs=800,
         steps=500_000,
         batch_size=2048,
-        evaluate=("knn", "linear", Fid(), Reconstructions()),
+        evaluate=("knn", "linear", Fid(side=128), Reconstructions(side=128)),
     )
 
 
@@ -236,5 +236,5 @@ def small() -> Recipe:
         },
         epochs=2,
         batch_size=64,
-        evaluate=("knn", "linear", Fid(), Reconstructions()),
+        evaluate=("knn", "linear", Fid(side=14), Reconstructions(side=14)),
     )
