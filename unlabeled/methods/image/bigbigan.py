@@ -15,6 +15,7 @@ from unlabeled.data.torchvision_data import ImageNet
 from unlabeled.encoders.encoder import Encoder
 from unlabeled.encoders.from_torchvision import torchvision_encoder
 from unlabeled.encoders.image import small_resnet
+from unlabeled.evaluators.evaluator import device_of
 from unlabeled.evaluators.fid import Fid
 from unlabeled.evaluators.reconstructions import Reconstructions
 from unlabeled.losses.adversarial import hinge, score_gap
@@ -167,7 +168,7 @@ class BigBiGAN(Method):
     def sample(self, count: int, draws: torch.Generator) -> Tensor:
         """[count, C, S, S] in [0, 1], of the generator's average."""
         z = torch.randn(count, self.generator.latent, generator=draws)
-        return self.average(z.to(self.generator.embedding.device)) / 2 + 0.5
+        return self.average(z.to(device_of(self.average))) / 2 + 0.5
 
     @torch.no_grad()
     def reconstruct(self, pixels: Tensor) -> Tensor:
