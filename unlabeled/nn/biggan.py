@@ -6,8 +6,9 @@ BigGAN is arXiv:1809.11096 (appendix B for the architecture at 128 px).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -53,7 +54,7 @@ def normed_linear(inputs: int, outputs: int) -> nn.Module:
 class ResidualMLP(nn.Module):
     """``h <- S h + W2 relu(W1 relu(h))`` a block, S the identity where widths agree; then a relu.
 
-    The first block takes its input as it is (BigBiGAN, arXiv:1907.02544, appendix A).
+    The first block takes its input as it is. The latent parts of BigBiGAN, arXiv:1907.02544.
 
     Args:
         inputs: width of the input.
@@ -274,3 +275,44 @@ def _attention(widths: Sequence[int], shares: Sequence[int], at: int | None) -> 
     return nn.ModuleList(
         SelfAttention(width) if i == place else nn.Identity() for i, width in enumerate(widths)
     )
+
+
+# Pairs -------------------------------------------------------------------------------------------
+
+
+class Scores(NamedTuple):
+    """[B] each: of images, of latents, and of pairs."""
+
+    x: Tensor
+    z: Tensor
+    xz: Tensor
+
+
+class JointDiscriminator(nn.Module):
+    """Linear scores of ``F(x)``, of ``H(z)`` and of ``J(F(x), H(z))``.
+
+    Of BigBiGAN, arXiv:1907.02544, section 2.
+
+    Args:
+        trunk: F.
+        latent: width of z.
+        width: of H and J.
+        blocks: of two layers each, in H and J.
+    """
+
+    def __init__(self, trunk: ImageTrunk, *, latent: int, width: int, blocks: int) -> None:
+        super().__init__()
+        mlp = partial(ResidualMLP, blocks=blocks, linear=spectral_linear)
+        self.image, self.latent = trunk, mlp(latent, width)
+        self.joint = mlp(trunk.dim + width, width)
+        self.score_x, self.score_z, self.score_xz = (
+            spectral_linear(dim, 1, bias=False) for dim in (trunk.dim, width, width)
+        )
+
+    def forward(self, x: Tensor, z: Tensor) -> Scores:
+        """[B, C, S, S] and [B, D] -> three scores a pair."""
+        image, latent = self.image(x), self.latent(z)
+        joint = self.joint(torch.cat([image, latent], 1))
+        return Scores(
+            self.score_x(image)[:, 0], self.score_z(latent)[:, 0], self.score_xz(joint)[:, 0]
+        )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple, final
+from typing import Any, final
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from unlabeled.data.fashion_mnist import FashionMnist
 from unlabeled.data.torchvision_data import ImageNet
@@ -20,7 +20,14 @@ from unlabeled.evaluators.fid import Fid
 from unlabeled.evaluators.reconstructions import Reconstructions
 from unlabeled.losses.adversarial import hinge, score_gap
 from unlabeled.method import Batch, Method, Turn
-from unlabeled.nn.biggan import Generator, ImageTrunk, ResidualMLP, normed_linear, spectral_linear
+from unlabeled.nn.biggan import (
+    Generator,
+    ImageTrunk,
+    JointDiscriminator,
+    ResidualMLP,
+    Scores,
+    normed_linear,
+)
 from unlabeled.nn.ema import Ema
 from unlabeled.nn.gaussian import GaussianHead
 from unlabeled.recipe import Optim, Recipe, Rule
@@ -33,35 +40,6 @@ NO_RUN = -1
 """A seed that no run's views have."""
 
 
-class Scores(NamedTuple):
-    """[B] each: of images, of latents, and of pairs."""
-
-    x: Tensor
-    z: Tensor
-    xz: Tensor
-
-
-class JointDiscriminator(nn.Module):
-    """Linear scores of ``F(x)``, of ``H(z)`` and of ``J(F(x), H(z))`` (section 2)."""
-
-    def __init__(self, trunk: ImageTrunk, *, latent: int, width: int, blocks: int) -> None:
-        super().__init__()
-        mlp = partial(ResidualMLP, blocks=blocks, linear=spectral_linear)
-        self.image, self.latent = trunk, mlp(latent, width)
-        self.joint = mlp(trunk.dim + width, width)
-        self.score_x, self.score_z, self.score_xz = (
-            spectral_linear(dim, 1, bias=False) for dim in (trunk.dim, width, width)
-        )
-
-    def forward(self, x: Tensor, z: Tensor) -> Scores:
-        """[B, C, S, S] and [B, D] -> three scores a pair."""
-        image, latent = self.image(x), self.latent(z)
-        joint = self.joint(torch.cat([image, latent], 1))
-        return Scores(
-            self.score_x(image)[:, 0], self.score_z(latent)[:, 0], self.score_xz(joint)[:, 0]
-        )
-
-
 @final
 class BigBiGAN(Method):
     """An encoder and a generator make pairs that a discriminator cannot tell apart.
@@ -69,7 +47,7 @@ class BigBiGAN(Method):
     Pairs (x, z^ ~ E(x)) of real images have y = 1, pairs (x^ = G(z), z ~ N(0, 1)) y = -1; s are the
     three scores of a pair. The discriminator minimises ``sum_s h(y s)``, ``h(t) = max(0, 1 - t)``,
     E and G together minimise ``sum_s y s``; two steps of the former, then one of the latter
-    (section 2, equations 1 to 5).
+    (section 2).
 
     Args:
         encoder: its pooled features are the representation; takes values in [-1, 1].
@@ -126,13 +104,13 @@ class BigBiGAN(Method):
         }
 
     def critic(self, batch: Batch) -> dict[str, Tensor]:
-        """Equation 5, the discriminator's: the hinge of each score."""
+        """The discriminator's: the hinge of each score."""
         with torch.no_grad():
             pairs = self._pairs(batch)
         return {"discriminator": hinge(*self._scores(*pairs))}
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Equation 3, the encoder's and generator's: ``y s``."""
+        """The encoder's and generator's: ``y s``."""
         return {"encoder_generator": score_gap(*self._scores(*self._pairs(batch)))}
 
     def after_step(self) -> None:
@@ -192,10 +170,10 @@ def encoder_faster(scale: float) -> tuple[Rule, ...]:
 
 
 def paper() -> Recipe:
-    """ResNet-50 at 256 px, BigGAN at 128 px, batch 2048, 500,000 steps (sections 3 and 3.1).
+    """ResNet-50 at 256 px, BigGAN at 128 px, batch 2048, 500,000 steps (section 3).
 
     Adam with beta1 = 0: 2e-4 for the discriminator, 5e-5 for the generator and ten times that for
-    the encoder; random crops of half the size.
+    the encoder.
     """
     return Recipe(
         method=partial(BigBiGAN),
