@@ -164,11 +164,6 @@ def adam(lr: Schedule, *rules: Rule) -> Optim:
     return Optim(kind=kind, lr=lr, lr_per=None, rules=rules)
 
 
-def encoder_faster(scale: float) -> tuple[Rule, ...]:
-    """The encoder and its head learn so many times as fast as the generator."""
-    return tuple(Rule(name=name, lr_scale=scale) for name in ("encoder.*", "posterior.*"))
-
-
 def paper() -> Recipe:
     """ResNet-50 at 256 px, BigGAN at 128 px, batch 2048, 500,000 steps (section 3).
 
@@ -182,7 +177,11 @@ def paper() -> Recipe:
         views=Symmetric(OneView(Augment(size=256))),
         optim={
             "discriminator": adam(constant(2e-4)),
-            "encoder_generator": adam(constant(5e-5), *encoder_faster(10)),
+            "encoder_generator": adam(
+                constant(5e-5),
+                Rule(name="encoder.*", lr_scale=10),
+                Rule(name="posterior.*", lr_scale=10),
+            ),
         },
         epochs=800,
         steps=500_000,
@@ -199,7 +198,7 @@ def small() -> Recipe:
     return Recipe(
         method=partial(
             BigBiGAN,
-            generator=partial(Generator, widths=(32, 16), latent=32, attention=1),
+            generator=partial(Generator, widths=(32, 16), latent=20, attention=1),
             trunk=partial(ImageTrunk, widths=(16, 32), attention=2),
             latent_width=128,
             latent_blocks=3,
@@ -208,10 +207,10 @@ def small() -> Recipe:
         ),
         encoder=partial(small_resnet, widths=(16, 32, 128)),
         data=FashionMnist(),
-        views=Symmetric(OneView(Augment(scale=(0.8, 1.0)))),
+        views=Symmetric(OneView(Augment(scale=(0.4, 1.0)))),
         optim={
             "discriminator": adam(linear(8e-4, 0.0)),
-            "encoder_generator": adam(linear(4e-4, 0.0), *encoder_faster(2)),
+            "encoder_generator": adam(linear(4e-4, 0.0)),
         },
         epochs=2,
         batch_size=64,
