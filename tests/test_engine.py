@@ -1,13 +1,20 @@
 import csv
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 from lightning import Callback
 from lightning.pytorch.loggers import CSVLogger
+from torch import nn
 
 from tests.toys import Players, sgd, toy_recipe
+from unlabeled.artifacts import Run
+from unlabeled.encoders.image import small_resnet
 from unlabeled.engine import NonFinite, Pretraining, _seed
 from unlabeled.pretraining import pretrain
 from unlabeled.recipe import PLAIN_1D, Optim, Rule
@@ -32,7 +39,8 @@ class Spy(Callback):
 
 def fit(recipe, tmp_path, **options):
     spy = Spy()
-    pretrain(recipe, out=tmp_path / "run", callbacks=[spy], **{**QUIET, **options})
+    callbacks = [spy, *options.pop("callbacks", [])]
+    pretrain(recipe, out=tmp_path / "run", callbacks=callbacks, **{**QUIET, **options})
     return spy
 
 
@@ -92,11 +100,101 @@ def test_optimizers_must_fit_the_turns():
         Pretraining(wrong.build(), wrong, steps=1, epoch_steps=1)
 
 
-def test_several_turns_refuse_accumulation():
-    optim = {"critic": sgd(), "main": sgd()}
-    recipe = toy_recipe(method=partial(Players), optim=optim, accumulate=2).fitted()
-    with pytest.raises(ValueError, match="accumulate=1"):
-        Pretraining(recipe.build(), recipe, steps=1, epoch_steps=1)
+def players(**changes):
+    options = {"optim": {"critic": sgd(0.1), "main": sgd(0.02)}, "steps": 3, **changes}
+    options.setdefault("encoder", partial(plain_resnet))
+    return toy_recipe(method=partial(Players), **options)
+
+
+def plain_resnet(spec):
+    """Without batch norm, so that micro-batches and ranks give what the whole batch does."""
+    encoder = small_resnet(spec, widths=(8, 8, 16))
+    for module in list(encoder.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, nn.BatchNorm2d):
+                setattr(module, name, nn.GroupNorm(2, child.num_features))
+    return encoder
+
+
+def test_the_clock_tells_the_plays_of_a_step_apart(tmp_path):
+    calls = fit(players(steps=2), tmp_path).method.calls
+    plays = [("critic", 0), ("critic", 1), ("main", 2), ("after", 2)]
+    assert calls == [(name, step, play) for step in range(2) for name, play in plays]
+
+
+def test_a_turn_gives_gradients_to_its_own_parameters_only(tmp_path):
+    """The critic's loss reaches the encoder, which does not learn in the critic's turn."""
+    method = fit(players(), tmp_path).method
+    assert method.learners == {("critic", "head"), ("main", "encoder")}
+    assert all(value.requires_grad for value in method.parameters())
+
+
+def test_turns_accumulate_micro_batches_before_each_step(tmp_path):
+    whole = fit(players(), tmp_path / "whole")
+    parts = fit(players(accumulate=4), tmp_path / "parts")
+    assert parts.trainer.global_step == whole.trainer.global_step == 9
+    first = [call for call in parts.method.calls if call[1] == 0]
+    assert first == [
+        *[("critic", 0, 0)] * 4, *[("critic", 0, 1)] * 4, *[("main", 0, 2)] * 4, ("after", 0, 2),
+    ]  # fmt: skip
+    for one, other in zip(whole.method.parameters(), parts.method.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_accumulated_turns_are_logged_by_step(tmp_path):
+    logger = CSVLogger(tmp_path, name="logs", flush_logs_every_n_steps=1)
+    fit(players(accumulate=2, steps=4), tmp_path, logger=logger)
+    with open(f"{logger.log_dir}/metrics.csv") as file:
+        rows = [row for row in csv.DictReader(file) if row["loss/fool"]]
+    assert sorted({row["step"] for row in rows}) == ["0", "1", "2", "3"]
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_several_turns_resume_bit_for_bit(tmp_path, accumulate):
+    momentum = partial(torch.optim.SGD, momentum=0.9)
+    recipe = players(
+        optim={"critic": sgd(0.1, kind=momentum), "main": sgd(0.02, kind=momentum)},
+        steps=6,
+        accumulate=accumulate,
+    )
+    straight = fit(recipe, tmp_path / "straight").method
+    with pytest.raises(RuntimeError, match="plug"):
+        fit(recipe, tmp_path, checkpoint_seconds=0.0, callbacks=[Unplug(4 * accumulate - 1)])
+    resumed = fit(recipe, tmp_path).method
+    assert {step for _, step, _ in resumed.calls} < set(range(6))
+    for one, other in zip(straight.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+class Unplug(Callback):
+    def __init__(self, batch):
+        self.batch = batch
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        if batch_idx == self.batch:
+            raise RuntimeError("pulled the plug")
+
+
+RANKS = """
+from tests.test_engine import QUIET, players
+from unlabeled.pretraining import pretrain
+pretrain(players(), out="run", devices=2, **QUIET)
+"""
+
+
+def test_several_turns_on_two_ranks_train_as_on_one(tmp_path):
+    """DDP must not wait for gradients of the players whose turn it is not."""
+    alone = pretrain(players(), out=tmp_path / "alone", **QUIET).model().encoder
+    (tmp_path / "ranks.py").write_text(RANKS)
+    paths = {"PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "ranks.py"], cwd=tmp_path, env={**os.environ, **paths},
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    both = Run(tmp_path / "run").model().encoder
+    for one, other in zip(alone.parameters(), both.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_term(tmp_path):

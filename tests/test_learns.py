@@ -46,7 +46,7 @@ STEPS, BATCH, WIDTHS = 200, 128, (8, 16, 64)
 ENCODERS = {"dino": partial(small_resnet, widths=WIDTHS)}
 """A transformer takes more steps."""
 OWN_STEPS = {"cssl_graph": 600, "crw": 60, "densecl": 120}
-WHOLE = ("nerf", "pse", "albert", "apc", "cssl_graph", "arflow", "crw", "densecl")
+WHOLE = ("nerf", "pse", "albert", "apc", "cssl_graph", "arflow", "crw", "densecl", "bigbigan")
 """Recipes without a narrow form: so many steps of their own batches, or `OWN_STEPS`."""
 LESS = {
     "albert": (Topics(), (MaskedText(),)),
@@ -96,6 +96,7 @@ MARGINS = {
     "arflow": 2.0,
     "crw": 15.0,
     "densecl": 2.0,
+    "bigbigan": 1.0,
 }
 PRESETS = {"micle": "clothes", "ros": "separation"}
 """What a narrow encoder learns in so few steps, where `small()` takes more."""
@@ -174,7 +175,7 @@ def score(encoder, data: DataSource, judge: FeatureEvaluator) -> float:
     encoder.eval()
     for raw in (known, turn(asked) if isinstance(data, Turned) else asked):
         with torch.inference_mode():
-            x = data.prepare(data.spec())(raw)
+            x = data.prepare(encoder.spec)(raw)
             rows = torch.cat([encoder(part) for part in x.split(500)])
         found.append(Features(rows, raw.get("label"), factors=raw.get("factors")))
     return judge.score(*found)[0].value

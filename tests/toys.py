@@ -41,17 +41,29 @@ class Toy(Method):
 
 
 class Players(Method):
-    """Two turns: the head against the encoder."""
+    """Two turns: the head, twice, against the encoder; records its calls."""
 
     def __init__(self, encoder: Any) -> None:
         super().__init__(encoder)
         self.head = nn.Linear(encoder.dim, 4)
+        self.calls: list[tuple[str, int, int]] = []
+        self.learners: set[tuple[str, str]] = set()
+
+    def called(self, turn: str) -> None:
+        self.calls.append((turn, self.clock.step, self.clock.play))
+        learning = [name for name, value in self.named_parameters() if value.requires_grad]
+        self.learners |= {(turn, name.partition(".")[0]) for name in learning}
+
+    def after_step(self) -> None:
+        self.calls.append(("after", self.clock.step, self.clock.play))
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
+        self.called("main")
         return {"fool": -self.head(self.encoder(batch["views"][0])).mean()}
 
     def critic(self, batch: Batch) -> dict[str, Tensor]:
-        score = self.head(self.encoder(batch["views"][0]).detach())
+        self.called("critic")
+        score = self.head(self.encoder(batch["views"][0]))
         return {"critic": score.mean() + score.square().mean()}
 
     def turns(self) -> dict[str, Turn]:

@@ -34,7 +34,8 @@ class Pretraining(LightningModule):
     """Adapts a Method to Lightning.
 
     One turn: automatic optimization, so accumulation, clipping and precision are Lightning's.
-    Several turns: manual optimization, one optimizer a turn, in the order of ``turns()``.
+    Several turns: manual optimization, one optimizer a turn, in the order of ``turns()``; each
+    repeat steps once, on all micro-batches of the step, and ``clock.play`` counts the repeats.
     The whole run is one Lightning epoch over a `Stream`; what an epoch of the data is, the clock
     says. All randomness of a step follows from (seed, step), so nothing of it is checkpointed.
     ``terms`` holds the newest loss terms, for those who show them between two logged steps.
@@ -49,11 +50,7 @@ class Pretraining(LightningModule):
         self._rates: list[list[_Rates]] = []
         self.terms: dict[str, Tensor] = {}
         self.automatic_optimization = len(self._turns) == 1
-        if not self.automatic_optimization and recipe.accumulate > 1:
-            raise ValueError(
-                f"accumulate={recipe.accumulate} does not go with the {len(self._turns)} turns of "
-                f"{type(method).__name__}: use accumulate=1 and a smaller batch_size"
-            )
+        self._held: list[Batch] = []  # micro-batches of a step that is not complete
 
     # Set-up --------------------------------------------------------------------------------------
 
@@ -82,6 +79,14 @@ class Pretraining(LightningModule):
         )
         return Loader(self.recipe.data, stream)
 
+    def on_train_start(self) -> None:
+        """Let Lightning count steps, not micro-batches, for its loggers also with several turns.
+
+        It refuses this number together with manual optimization, but only before this hook.
+        """
+        if not self.automatic_optimization:
+            self.trainer.accumulate_grad_batches = self.recipe.accumulate
+
     # A step --------------------------------------------------------------------------------------
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
@@ -107,20 +112,30 @@ class Pretraining(LightningModule):
         if self.automatic_optimization:
             (turn,) = self._turns.values()
             return self._total(turn, batch)
+        self._held.append(batch)
+        if len(self._held) == self.recipe.accumulate:
+            self._play(self._held)
+            self._held = []
+        return None
+
+    def _play(self, batches: Sequence[Batch]) -> None:
+        """Let every turn step as often as it repeats; only its own parameters get a gradient."""
         optimizers: Any = self.optimizers()
+        play = 0
         for turn, optimizer in zip(self._turns.values(), optimizers, strict=True):
             for _ in range(turn.repeats):
+                self.method.clock = self.method.clock._replace(play=play)
                 self.toggle_optimizer(optimizer)
-                loss = self._total(turn, batch)
                 optimizer.zero_grad()
-                self.manual_backward(loss)
+                for batch in batches:
+                    self.manual_backward(self._total(turn, batch) / len(batches))
                 if self.recipe.clip is not None:
                     self.clip_gradients(optimizer, self.recipe.clip, "norm")
                 optimizer.step()
                 self.untoggle_optimizer(optimizer)
+                play += 1
         with torch.no_grad():
             self.method.after_step()
-        return None
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Step, then let the method follow: called once per real step, accumulation included."""

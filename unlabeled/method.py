@@ -82,7 +82,13 @@ class Batch(TypedDict, total=False):
 
 
 class Turn(NamedTuple):
-    """Who minimises what. Most methods have one turn; a GAN has two."""
+    """Who minimises what. Most methods have one turn; a GAN has two.
+
+    In every step each turn, in the order of ``turns()``, makes ``repeats`` steps of its own
+    optimizer. Only the parameters of ``modules`` get a gradient from ``loss``, which is called
+    once a repeat (and accumulated micro-batch) with the same batch; ``clock.play`` tells the
+    repeats apart.
+    """
 
     loss: Callable[[Batch], dict[str, Tensor]]
     modules: tuple[nn.Module, ...]

@@ -261,13 +261,15 @@ def _trainer_options(
     recipe = plan.recipe
     given = dict(options)
     callbacks = [*callbacks, *given.pop("callbacks", [])]
+    # with several players the engine accumulates and clips by itself
+    players = isinstance(recipe.optim, Mapping) and len(recipe.optim) > 1
     defaults: dict[str, Any] = {
         "default_root_dir": run.path,
         "accelerator": "auto",
         "devices": 1,
         "precision": recipe.precision,
         "max_epochs": 1,
-        "accumulate_grad_batches": recipe.accumulate,
+        "accumulate_grad_batches": 1 if players else recipe.accumulate,
         "use_distributed_sampler": False,
         "enable_checkpointing": False,
         "enable_progress_bar": False,
@@ -277,8 +279,9 @@ def _trainer_options(
     }
     if given.get("devices", 1) != 1 and "strategy" not in given:
         # queues hold what each rank has seen: rank 0's must not overwrite the others'
-        defaults["strategy"] = DDPStrategy(broadcast_buffers=False)
-    if len(recipe.optim if isinstance(recipe.optim, Mapping) else [1]) == 1:
+        # of several players those whose turn it is not get no gradient: DDP must not wait for it
+        defaults["strategy"] = DDPStrategy(broadcast_buffers=False, find_unused_parameters=players)
+    if not players:
         defaults["gradient_clip_val"] = recipe.clip
     if "logger" not in given:
         defaults["logger"] = _loggers(run)

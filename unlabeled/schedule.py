@@ -9,11 +9,16 @@ from typing import NamedTuple
 
 
 class Clock(NamedTuple):
-    """Where training is. ``step`` counts optimizer steps from 0 to ``steps``."""
+    """Where training is. ``step`` counts optimizer steps from 0 to ``steps``.
+
+    ``play`` counts, from 0 within a step, the turns of a method with several players and their
+    repeats, for randomness that each has to itself; it is 0 elsewhere.
+    """
 
     step: int = 0
     steps: int = 1
     epoch_steps: int = 1
+    play: int = 0
 
     @property
     def progress(self) -> float:

@@ -84,3 +84,14 @@ def test_errors():
         teacher.update(network(), momentum=1.5)
     with pytest.raises(ValueError, match="2 parameters"):
         teacher.update(nn.Linear(3, 4), momentum=0.5)
+
+
+def test_buffers_can_be_taken_over():
+    student = network()
+    teacher = Ema(student)
+    student(torch.randn(8, 3))
+    before = values(teacher)
+    teacher.copy_buffers(student)
+    assert torch.equal(teacher.module[1].running_mean, student[1].running_mean)
+    assert teacher.module[1].num_batches_tracked == 1
+    assert all(torch.equal(one, other) for one, other in zip(values(teacher), before, strict=True))

@@ -44,3 +44,9 @@ class Ema(nn.Module):
                 f"{len(mine)}: pass the module that the teacher was copied from"
             )
         torch._foreach_lerp_(mine, theirs, 1 - momentum)
+
+    @torch.no_grad()
+    def copy_buffers(self, student: nn.Module) -> None:
+        """Take over the student's buffers: for an average that sees no batches of its own."""
+        for mine, theirs in zip(self.module.buffers(), student.buffers(), strict=True):
+            mine.copy_(theirs)
