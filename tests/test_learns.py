@@ -28,14 +28,15 @@ from unlabeled.data.source import DataSource
 from unlabeled.data.spoken import Spoken
 from unlabeled.data.stickers import Stickers
 from unlabeled.data.turned import Turned, turn
+from unlabeled.encoders.flow import pwc_lite
 from unlabeled.encoders.image import small_resnet
+from unlabeled.evaluators.correspondence import Correspondence
 from unlabeled.evaluators.evaluator import FeatureEvaluator
 from unlabeled.evaluators.flow import FlowError
 from unlabeled.evaluators.frames import FrameProbe
 from unlabeled.evaluators.knn import Knn
 from unlabeled.evaluators.masked_text import MaskedText
 from unlabeled.evaluators.propagation import Propagation
-from unlabeled.evaluators.segmentation import LinearSegmentation
 from unlabeled.features import Features
 from unlabeled.pretraining import pretrain
 from unlabeled.recipe import fingerprint
@@ -43,15 +44,26 @@ from unlabeled.registry import find_recipe
 from unlabeled.trained import Trained
 
 STEPS, BATCH, WIDTHS = 200, 128, (8, 16, 64)
-ENCODERS = {"dino": partial(small_resnet, widths=WIDTHS)}
-"""A transformer takes more steps."""
-OWN_STEPS = {"cssl_graph": 600, "crw": 60, "densecl": 120}
+ENCODERS = {
+    "dino": partial(small_resnet, widths=WIDTHS),
+    "arflow": partial(
+        pwc_lite,
+        widths=(8, 16, 24, 32),
+        decoder=(32, 32, 24, 16),
+        context=(24, 24, 16),
+        radius=3,
+        features=16,
+        skip=0,
+    ),
+}
+"""A transformer takes more steps, and the network of flow more time."""
+OWN_STEPS = {"cssl_graph": 600, "arflow": 150, "crw": 60, "densecl": 120}
 WHOLE = ("nerf", "pse", "albert", "apc", "cssl_graph", "arflow", "crw", "densecl", "bigbigan")
 """Recipes without a narrow form: so many steps of their own batches, or `OWN_STEPS`."""
 LESS = {
     "albert": (Topics(), (MaskedText(),)),
     "arflow": (RoomPairs(train=120, test=20), (FlowError(),)),
-    "densecl": (Stickers(train=1500, test=200), (LinearSegmentation(images=1000, epochs=8),)),
+    "densecl": (Stickers(train=1500, test=200), (Correspondence(),)),
     "crw": (Clips(train=200, test=16), (Propagation(),)),
     "apc": (Spoken(train=300, test=100), (FrameProbe(frames=2000),)),
 }
@@ -131,6 +143,8 @@ def gain(stem: str, seed: int, data: FashionMnist, folder) -> float:
             encoder=ENCODERS.get(stem) or narrow(recipe, widths=WIDTHS),
             batch_size=BATCH,
         )
+    elif stem in ENCODERS:
+        recipe = replace(recipe, encoder=ENCODERS[stem])
     if stem in LESS:
         data, judges = LESS[stem]
         recipe = replace(recipe, data=data, evaluate=judges)

@@ -151,6 +151,7 @@ def paper() -> Recipe:
         ),
         epochs=200,
         batch_size=256,
+        evaluate=(Detection(), LinearSegmentation(), "linear"),
         sync_batchnorm=False,
     )
 
@@ -176,8 +177,8 @@ def small() -> Recipe:
             )
         ),
         optim=Optim(kind=torch.optim.Adam, lr=cosine(2e-3, warmup=0.3), lr_per=None),
-        epochs=6,
+        epochs=8,
         batch_size=128,
-        evaluate=(LinearSegmentation(), Correspondence(), Detection(), "knn"),
+        evaluate=(Correspondence(), LinearSegmentation(), "knn"),
         sync_batchnorm=False,
     )
