@@ -20,6 +20,7 @@ def test_a_folder_of_films_gives_pairs_of_neighbors_in_one_film(tmp_path):
     film(tmp_path / "b", 6)
     data = open_data(f"frames:{tmp_path}")
     assert (data.size("train"), data.size("test"), data.shape) == (9, 1, (32, 32))
+    assert data.size("all") == 10
     batch = data.split("train").__getitems__(list(range(9)))
     red = batch["views"][0][:, :, 0, 0, 0]
     assert (red[:, 1] - red[:, 0] == 20).all(), "never from one film to the next"

@@ -70,6 +70,7 @@ def test_what_is_written_in_coco_s_format_is_read_again(tmp_path):
             assert sorted(boxes[classes >= 0].tolist()) == sorted(read[kinds >= 0].tolist())
         images = SHAPES.split(split).__getitems__([0, 1])["views"][0]
         assert torch.equal(data.split(split).__getitems__([0, 1])["views"][0], images)
+    assert data.size("all") == 28
     with pytest.raises(FileExistsError, match="not empty"):
         write_coco(SHAPES, tmp_path / "coco")
     smaller = CocoFolder(str(tmp_path / "coco"), image_size=16)

@@ -26,6 +26,7 @@ def test_films_are_cut_into_clips_of_every_third_frame(tmp_path):
     film(tmp_path / "b.avi", 26)
     data = VideoFolder(str(tmp_path), frames=4, every=3, side=16)
     assert (data.size("train"), data.size("test")) == (5, 1), "four clips of 12 frames, and two"
+    assert data.size("all") == 6
     clips = data.split("train").__getitems__([0, 1, 4])["views"][0]
     assert clips.shape == (3, 4, 3, 16, 16)
     shades = clips.float().mean((2, 3, 4))

@@ -60,11 +60,15 @@ class CocoFolder(AnnotatedSource):
         return self.things
 
     def split(self, name: str) -> ArraySamples:
-        """Return "train" or "test"."""
-        if name not in PARTS:
-            raise no_split(self.name, name, PARTS)
-        images, annotations, _ = _read(self.path, name, self.image_size)
-        return ArraySamples(images, label=largest(annotations))
+        """Return "train", "test" or "all", both of them."""
+        if name not in (*PARTS, "all"):
+            raise no_split(self.name, name, (*PARTS, "all"))
+        found = [
+            _read(self.path, part, self.image_size)
+            for part in (PARTS if name == "all" else (name,))
+        ]
+        label = torch.cat([largest(annotations) for _, annotations, _ in found])
+        return ArraySamples(torch.cat([images for images, _, _ in found]), label=label)
 
     def annotations(self, split: str) -> Annotations:
         """Return the truth, in the size of the images."""

@@ -140,11 +140,12 @@ class FrameFolder(FramePairs):
         return height, self.width or max(16, round(first.width * height / first.height / 16) * 16)
 
     def split(self, name: str) -> PairSamples:
-        """Return "train" or "test"."""
+        """Return "train", "test" or "all"."""
         pairs = _films(self.path)
         parts = {
             "train": [pair for place, pair in enumerate(pairs) if place % HELD_OUT or place == 0],
             "test": pairs[HELD_OUT::HELD_OUT] or pairs[-1:],
+            "all": pairs,
         }
         if name not in parts:
             raise no_split(self.name, name, parts)

@@ -136,11 +136,11 @@ class VideoFolder(ClipSource):
         return self.frames, self.side
 
     def split(self, name: str) -> ClipSamples:
-        """Return "train" or "test"."""
+        """Return "train", "test" or "all"."""
         clips = _clips(self.path, self.frames * self.every)
         held = [clip for place, clip in enumerate(clips) if place % HELD_OUT == HELD_OUT - 1]
         kept = [clip for place, clip in enumerate(clips) if place % HELD_OUT != HELD_OUT - 1]
-        parts = {"train": kept, "test": held or kept[-1:]}
+        parts = {"train": kept, "test": held or kept[-1:], "all": clips}
         if name not in parts:
             raise no_split(self.name, name, parts)
 
