@@ -51,7 +51,7 @@ class FlowError:
         joined = flow_to_image(torch.cat([known, found], 3))
         rows = torch.cat([frames[:, 0], joined], 3).float() / 255
         picture = rows.permute(1, 0, 2, 3).flatten(1, 2)[None]
-        zoom = max(1, 240 // rows.shape[-1] + 1)
+        zoom = max(1, 640 // rows.shape[-1])
         picture = picture.repeat_interleave(zoom, 2).repeat_interleave(zoom, 3)
         return [Figure("Test frames, true flow, predicted flow", picture)]
 
