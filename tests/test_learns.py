@@ -46,9 +46,6 @@ from unlabeled.trained import Trained
 STEPS, BATCH, WIDTHS = 200, 128, (8, 16, 64)
 ENCODERS = {
     "dino": partial(small_resnet, widths=WIDTHS),
-    "densecl": partial(
-        small_resnet, widths=(16, 32, 64), stem_kernel=3, stem_stride=2, stem_pool=False
-    ),
     "arflow": partial(
         pwc_lite,
         widths=(8, 16, 24, 32),
@@ -59,7 +56,7 @@ ENCODERS = {
         skip=0,
     ),
 }
-"""A transformer takes more steps, and networks of flow and of large maps more time."""
+"""A transformer takes more steps, and the network of flow more time."""
 OWN_STEPS = {"cssl_graph": 600, "arflow": 150, "crw": 60, "densecl": 120}
 WHOLE = ("nerf", "pse", "albert", "apc", "cssl_graph", "arflow", "crw", "densecl", "bigbigan")
 """Recipes without a narrow form: so many steps of their own batches, or `OWN_STEPS`."""
