@@ -105,7 +105,8 @@ class VideoFolder(ClipSource):
 
     Every ``every``-th frame counts; clips follow each other without overlap. Frames are made
     smaller to ``side`` on their shorter side and cropped in the middle. Of five clips of a film
-    the last is "test".
+    the last is "test". A film is decoded whole, and the last sixteen are kept: cut long ones into
+    scenes first.
 
     Args:
         path: the folder.
