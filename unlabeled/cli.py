@@ -308,7 +308,9 @@ def evaluate(
     protocols: Annotated[
         str | None,
         typer.Option(
-            help="Comma-separated: knn, linear, fewlabel; by default the recipe's own, or these."
+            help="Comma-separated: knn, linear, fewlabel, retrieval, clustering, svm, layers; of "
+            "annotated images segmentation, detection, correspondence; of pairs flow, of clips "
+            "propagation. By default the recipe's own, or the first three."
         ),
     ] = None,
     supervised: Annotated[

@@ -27,6 +27,7 @@ from unlabeled.evaluators.fewlabel import FewLabels
 from unlabeled.evaluators.knn import Knn
 from unlabeled.evaluators.labelfree import LabelFree
 from unlabeled.evaluators.linear import Linear
+from unlabeled.evaluators.named import resolved
 from unlabeled.evaluators.scores import RANDOM, RAW, SUPERVISED, Row, Scores
 from unlabeled.evaluators.supervised import FEW_PROTOCOL, PROTOCOL, Supervised, end_to_end
 from unlabeled.evaluators.tags import Tags
@@ -72,7 +73,8 @@ def evaluate(
     Args:
         model: a run, its folder, an encoder file, a model's name, or an encoder.
         data: a source or its name; by default the one that the run was trained on.
-        protocols: "knn", "linear", "fewlabel", or evaluators with settings; by default those of
+        protocols: "knn", "linear", "fewlabel", another name of `unlabeled.evaluators.named`, or
+            evaluators with settings; by default those of
             the run's own recipe where it names some, else these three. The named kNN has k = 20,
             or the size of train where that is smaller.
         floors: "raw", "random", both or none.
@@ -102,6 +104,7 @@ def evaluate(
     found = replace(loaded, name=name or loaded.name, builder=make)
     if protocols is None:
         protocols = _own_protocols(model)
+    protocols = resolved(protocols)
     _check(floors, supervised, make)
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     session = _Session(
@@ -145,7 +148,7 @@ def evaluate_model(
     loaded = load(model, data=source)
     source = source.fit(loaded.encoder.spec)
     run = Run(model) if Run(model).started else None
-    judges = _own_protocols(run) if protocols is None else protocols
+    judges = resolved(_own_protocols(run) if protocols is None else protocols)
     scores = evaluate(loaded, data=source, protocols=judges, supervised=supervised, say=say)
     folder = run.path if run is not None else Path()
     page = report or folder / "report.html"
