@@ -91,6 +91,7 @@ class Detection:
         """None: a detector takes a minute to train."""
         return []
 
+    @torch.enable_grad()
     def trained(self, encoder: Encoder, source: AnnotatedSource) -> nn.Module:
         """A detector on a copy of the encoder."""
         place, count = device_of(encoder), self._count(source)
