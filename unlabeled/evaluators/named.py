@@ -41,3 +41,29 @@ def resolved(protocols: Sequence[Any]) -> list[Any]:
             hint = f"; did you mean {near[0]}?" if near else ""
             raise ValueError(f"no protocol {protocol!r}: use {', '.join((*SIZED, *NAMED))}{hint}")
     return found
+
+
+def sized(protocols: Sequence[Any], *, train: int, seed: int) -> list[Any]:
+    """Return the protocols with the names of `SIZED` replaced by evaluators set up for the data.
+
+    Args:
+        protocols: names and evaluators.
+        train: training samples: kNN's k is 20, or all of them where there are fewer.
+        seed: of the draws and splits.
+
+    Raises:
+        ValueError: a name that is not among `SIZED`.
+    """
+    from unlabeled.evaluators.fewlabel import FewLabels
+    from unlabeled.evaluators.knn import Knn
+    from unlabeled.evaluators.linear import Linear
+
+    known: dict[str, Any] = {
+        "knn": Knn(k=min(20, train)),
+        "linear": Linear(seed=seed),
+        "fewlabel": FewLabels(seed=seed),
+    }
+    unknown = [each for each in protocols if isinstance(each, str) and each not in known]
+    if unknown:
+        raise ValueError(f"no protocol {unknown[0]!r}: use {', '.join(known)}")
+    return [known[each] if isinstance(each, str) else each for each in protocols]
