@@ -51,7 +51,8 @@ def test_the_readme_shows_the_tree_that_is_there():
 
 
 def test_commands_of_the_docs_exist():
-    from unlabeled.cli import app, data_app
+    from unlabeled.cli import app
+    from unlabeled.commands.datasets import data_app
 
     known = {command.name or command.callback.__name__ for command in app.registered_commands}
     known |= {"data"}

@@ -91,7 +91,7 @@ def evaluate(
     make = builder or loaded.builder
     found = replace(loaded, name=name or loaded.name, builder=make)
     if protocols is None:
-        protocols = _own_protocols(model)
+        protocols = own_protocols(model)
     protocols = resolved(protocols)
     _check(floors, supervised, make)
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -136,7 +136,7 @@ def evaluate_model(
     loaded = load(model, data=source)
     source = source.fit(loaded.encoder.spec)
     run = Run(model) if Run(model).started else None
-    judges = resolved(_own_protocols(run) if protocols is None else protocols)
+    judges = resolved(own_protocols(run) if protocols is None else protocols)
     scores = evaluate(loaded, data=source, protocols=judges, supervised=supervised, say=say)
     folder = run.path if run is not None else Path()
     page = report or folder / "report.html"
@@ -167,7 +167,7 @@ def data_for(model: Any, data: str | DataSource | None) -> DataSource:
     raise ValueError(f"{model} is no run folder, so say on which data to judge it (--data)")
 
 
-def _own_protocols(model: Any) -> Sequence[Any]:
+def own_protocols(model: Any) -> Sequence[Any]:
     """The evaluators of a run's recipe where it names some, else the usual three."""
     run = Run(model) if isinstance(model, str | Path) else model
     if isinstance(run, Run) and run.started and run.recipe.evaluate:

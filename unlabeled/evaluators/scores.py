@@ -257,7 +257,7 @@ class Scores:
                 for name in names
             ]
             first = next(iter(line.values()))
-            table.add_row(_score(first), first.readout, *cells)
+            table.add_row(score_name(first), first.readout, *cells)
         return table
 
 
@@ -275,7 +275,8 @@ def _key(row: Row) -> tuple[str, str, str]:
     return row.protocol, row.readout, row.metric
 
 
-def _score(row: Row) -> str:
+def score_name(row: Row) -> str:
+    """Return what a row measures, for a table."""
     kind = row.protocol.partition("/")[0]
     if kind == LABEL_FREE:
         return row.metric.replace("_", " ")
@@ -283,10 +284,15 @@ def _score(row: Row) -> str:
     return f"{kind}{share} {row.metric}"
 
 
-def _cell(row: Row, over: Comparison | None) -> str:
+def cell(row: Row) -> str:
+    """Return the value with its spread, for a table."""
     digits = 2 if row.metric == "relative_std" else 1
     spread = "" if row.spread is None else f" ± {row.spread:.{digits}f}"
-    text = f"{row.value:.{digits}f}{spread}"
+    return f"{row.value:.{digits}f}{spread}"
+
+
+def _cell(row: Row, over: Comparison | None) -> str:
+    text = cell(row)
     if over is None or over.floor.protocol != over.encoder.protocol:
         return text
     if not over.shown:
