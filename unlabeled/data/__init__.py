@@ -22,7 +22,7 @@ FORMS = (
     "dm_control/cartpole-balance or -swingup, a folder of images or of recordings or of texts or "
     "of films, frames:FOLDER (frames of films in order), a .txt or .md text, a folder of graphs "
     "(TU format), a folder in COCO's format, a folder of posed photos (transforms.json), a .txt or "
-    ".csv list of paths, a .npy or .npz file, a pack, tar shards (a folder of them, "
+    ".csv or .parquet list of paths, a .npy or .npz file, a pack, tar shards (a folder of them, "
     "train-{000..099}.tar, an http(s) URL, a .txt of these), hf:PATH or hf:NAME[:CONFIG]"
 )
 
@@ -209,11 +209,11 @@ def _open_path(text: str, *, channels: int | None, image_size: int | None) -> Da
         from unlabeled.data.text_files import TextFiles
 
         return TextFiles(str(path))
-    if path.suffix in (".txt", ".csv", ".tsv"):
+    if path.suffix in (".txt", ".csv", ".tsv", ".parquet"):
         from unlabeled.data.paths import PathList
         from unlabeled.data.shardlist import is_shard_list
 
-        if is_shard_list(str(path)):
+        if path.suffix != ".parquet" and is_shard_list(str(path)):
             from unlabeled.data.shards import Shards
 
             return Shards(str(path), channels=channels, image_size=image_size)
@@ -247,7 +247,9 @@ def _lists_paths(path: Path) -> bool:
 
 
 def _missing(text: str) -> Exception:
-    looks_like_path = "/" in text or Path(text).suffix in (".npy", ".npz", ".txt", ".csv", ".tsv")
+    looks_like_path = "/" in text or Path(text).suffix in (
+        ".npy", ".npz", ".txt", ".csv", ".tsv", ".parquet",
+    )  # fmt: skip
     near = get_close_matches(text, NAMES, n=1)
     hint = f" Did you mean {near[0]}?" if near else ""
     if looks_like_path and not near:
