@@ -232,14 +232,19 @@ def load_encoder(path: Path, *, name: str | None = None) -> Model:
     return Model(encoder.eval(), name or facts["name"], builder)
 
 
-def load(model: str | Path | Run | Model | Encoder, *, data: Any = None) -> Model:
+def load(
+    model: str | Path | Run | Model | Encoder, *, data: Any = None, image_size: int | None = None
+) -> Model:
     """Return the model that a text means: a run folder, an encoder file, or a model's name.
 
     Args:
         model: ``runs/x``, ``x/encoder.safetensors``, ``timm/resnet18``, ``torchvision/resnet50``,
-            ``small`` (the last three with random weights), or ``NAME=weights.pt`` for an
-            architecture with a weights file.
+            ``small`` (the last three with random weights), ``NAME=weights.pt`` for an
+            architecture with a weights file, ``transformers/FOLDER``, or ``hub:timm/NAME`` to
+            download: see `unlabeled.encoders.pretrained.named_encoder`.
         data: the DataSource that a model given by name is fitted to (channels, size).
+        image_size: side in pixels of what a model given by name takes; by default that of its
+            weights where they say it, else that of the data.
     """
     if isinstance(model, Model):
         return model
@@ -248,22 +253,20 @@ def load(model: str | Path | Run | Model | Encoder, *, data: Any = None) -> Mode
     if isinstance(model, Encoder):
         return Model(model, type(model).__name__, None)
     text, path = str(model), Path(model)
+    if image_size is not None and path.exists():
+        raise ValueError(f"{text} was trained for its own image size: leave --image-size out")
     if path.is_dir() and (Run(path).started or data is None):
         return Run(path).model()
     if path.is_file():
         if path.with_name("encoder.json").is_file() and path.suffix == ".safetensors":
             return load_encoder(path)
         raise ValueError(f"{path}: say which architecture it is for, as NAME={path}")
-    from unlabeled.encoders.image import image_encoder, init_weights
+    from unlabeled.encoders.pretrained import named_encoder
 
-    name, _, weights = text.partition("=")
-    builder = image_encoder(name)
     if data is None:
-        raise ValueError(f"{name} needs data to fit its channels and size to: pass data=...")
-    encoder = builder(data.spec())
-    if weights:
-        init_weights(encoder, weights)
-    return Model(encoder.eval(), text, builder)
+        raise ValueError(f"{text} needs data to fit its channels and size to: pass data=...")
+    encoder, builder = named_encoder(text, data.spec(), image_size=image_size)
+    return Model(encoder, text, builder)
 
 
 def export(

@@ -145,6 +145,7 @@ def compare(
     seed: int = 0,
     random_seeds: int = 3,
     batch_size: int = 512,
+    image_size: int | None = None,
     device: str | torch.device | None = None,
     precision: str | None = None,
     cache: Path | None = None,
@@ -166,6 +167,7 @@ def compare(
         seed: of draws, splits and random weights.
         random_seeds: random encoders of each architecture.
         batch_size: samples of a forward pass.
+        image_size: side in pixels for models given by name.
         device: where to compute.
         precision: of forward passes.
         cache: a folder that keeps the features.
@@ -192,7 +194,8 @@ def compare(
         found: dict[int, list[Row]] = {}
         loaded = None
         for number, member in enumerate(entry.members):
-            loaded = load(member, data=source)
+            named = not isinstance(member, str | Path) or not Path(member).exists()
+            loaded = load(member, data=source, image_size=image_size if named else None)
             if say is not None:
                 say(f"{entry.name}: {number + 1} of {len(entry.members)}, {_path(member)}")
             wanted = _wanted(loaded, floors, seen, entry.name)

@@ -44,6 +44,7 @@ def evaluate(
     builder: Callable[[Any], Encoder] | None = None,
     name: str | None = None,
     batch_size: int = 512,
+    image_size: int | None = None,
     device: str | torch.device | None = None,
     precision: str | None = None,
     cache: Path | None = None,
@@ -75,6 +76,7 @@ def evaluate(
         builder: makes the same architecture afresh; models that are loaded bring theirs.
         name: for the table; by default the model's own.
         batch_size: samples of a forward pass.
+        image_size: side in pixels for a model given by name: see `unlabeled.artifacts.load`.
         device: where to compute; by default a GPU where there is one.
         precision: of forward passes; by default "bf16-mixed" where that is fast.
         cache: a folder that keeps the features.
@@ -86,7 +88,7 @@ def evaluate(
             that are not finite, or a floor without a builder. One line with the remedy.
     """
     source = data_for(model, data)
-    loaded = load(model, data=source)
+    loaded = load(model, data=source, image_size=image_size)
     source = source.fit(loaded.encoder.spec)
     make = builder or loaded.builder
     found = replace(loaded, name=name or loaded.name, builder=make)
@@ -121,7 +123,10 @@ def evaluate_model(
     *,
     data: str | None,
     protocols: Sequence[str] | None = None,
+    floors: Sequence[str] = FLOORS,
     supervised: bool | Literal["few"] = False,
+    seed: int = 0,
+    image_size: int | None = None,
     report: Path | None = None,
     say: Say | None = None,
 ) -> tuple[Scores, Path]:
@@ -133,11 +138,19 @@ def evaluate_model(
     from unlabeled.report.page import write_report
 
     source = data_for(model, data)
-    loaded = load(model, data=source)
+    loaded = load(model, data=source, image_size=image_size)
     source = source.fit(loaded.encoder.spec)
     run = Run(model) if Run(model).started else None
     judges = resolved(own_protocols(run) if protocols is None else protocols)
-    scores = evaluate(loaded, data=source, protocols=judges, supervised=supervised, say=say)
+    scores = evaluate(
+        loaded,
+        data=source,
+        protocols=judges,
+        floors=floors,
+        supervised=supervised,
+        seed=seed,
+        say=say,
+    )
     folder = run.path if run is not None else Path()
     page = report or folder / "report.html"
     page.parent.mkdir(parents=True, exist_ok=True)

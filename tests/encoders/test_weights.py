@@ -215,5 +215,5 @@ def test_failed_download_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match=r"could not be downloaded \(no route to host\)") as caught:
         init_weights(small(), "hub:timm/resnet18")
     assert "\n" not in str(caught.value)
-    with pytest.raises(ValueError, match="use hub:timm/NAME or hub:torchvision/NAME"):
+    with pytest.raises(ValueError, match="use hub:timm/NAME, hub:torchvision/NAME or"):
         init_weights(small(), "hub:resnet18")

@@ -16,7 +16,11 @@ from unlabeled.commands.app import Json, app, consoles, pairs, print_json
 )
 def evaluate(
     model: Annotated[
-        str, typer.Argument(help="A run, encoder.safetensors, timm/NAME or NAME=WEIGHTS.")
+        str,
+        typer.Argument(
+            help="A run, encoder.safetensors, timm/NAME, torchvision/NAME or transformers/FOLDER, "
+            "NAME=WEIGHTS for weights of a file, hub:timm/NAME to download."
+        ),
     ],
     data: Annotated[
         str | None, typer.Option(help="Labeled data; the run's own by default.")
@@ -33,6 +37,11 @@ def evaluate(
         str,
         typer.Option(help="Also train the same encoder with labels: none, few (1 %), or all."),
     ] = "none",
+    floors: Annotated[str, typer.Option(help="raw,random, one of them, or none.")] = "raw,random",
+    seed: Annotated[int, typer.Option(help="Of draws, splits and random weights.")] = 0,
+    image_size: Annotated[
+        int | None, typer.Option(help="Pixels, for models given by name; default: as trained.")
+    ] = None,
     report: Annotated[Path | None, typer.Option(help="Where report.html goes.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -48,6 +57,9 @@ def evaluate(
         model,
         data=data,
         protocols=tuple(protocols.split(",")) if protocols else None,
+        floors=() if floors == "none" else tuple(floors.split(",")),
+        seed=seed,
+        image_size=image_size,
         supervised="few" if supervised == "few" else supervised == "all",
         report=report,
         say=lambda text: console.print(f"  {text}", style="dim", highlight=False),
@@ -120,6 +132,9 @@ def compare(
     protocols: Annotated[str | None, typer.Option(help="Comma-separated, as for evaluate.")] = None,
     floors: Annotated[str, typer.Option(help="raw,random, one of them, or none.")] = "raw,random",
     seed: Annotated[int, typer.Option(help="Of draws, splits and random weights.")] = 0,
+    image_size: Annotated[
+        int | None, typer.Option(help="Pixels, for models given by name; default: as trained.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Score several encoders alike, in one table, and say which differences are shown.
@@ -137,6 +152,7 @@ def compare(
         protocols=tuple(protocols.split(",")) if protocols else None,
         floors=() if floors == "none" else tuple(floors.split(",")),
         seed=seed,
+        image_size=image_size,
         say=lambda text: console.print(f"  {text}", style="dim", highlight=False),
     )
     if as_json:

@@ -24,18 +24,25 @@ __all__ = [
 ]
 
 
-def image_encoder(name: str) -> Callable[[ImageSpec], ImageEncoder]:
+def image_encoder(name: str, *, online: bool = False) -> Callable[[ImageSpec], ImageEncoder]:
     """Return the builder that a name means, in a form that a recipe can store.
 
     Args:
-        name: ``small``, ``timm/resnet50``, ``torchvision/resnet18``, or a bare architecture,
+        name: ``small``, ``timm/resnet50``, ``torchvision/resnet18``, ``transformers/NAME`` (a
+            folder with config.json, or a name in the Hugging Face cache), or a bare architecture,
             which is looked for in timm, then in torchvision.
+        online: whether the configuration of a transformers model may be downloaded.
 
     Raises:
         ValueError: no such encoder; the message lists the nearest names.
     """
     if name == "small":
         return partial(small_resnet)
+    if name.startswith("transformers/"):
+        from unlabeled.encoders.from_transformers import read_config, transformers_encoder
+
+        config = read_config(name.removeprefix("transformers/"), online=online)
+        return partial(transformers_encoder, config=config)
     import timm
 
     library, _, architecture = name.rpartition("/")
@@ -50,5 +57,9 @@ def image_encoder(name: str) -> Callable[[ImageSpec], ImageEncoder]:
     }
     pool = known.get(library, [each for names in known.values() for each in names])
     near = get_close_matches(name if library else f"timm/{name}", pool, n=3)
-    hint = f"did you mean {', '.join(near)}?" if near else "use small, timm/NAME, torchvision/NAME"
+    hint = (
+        f"did you mean {', '.join(near)}?"
+        if near
+        else "use small, timm/NAME, torchvision/NAME, transformers/NAME"
+    )
     raise ValueError(f"no image encoder {name!r}: {hint}")

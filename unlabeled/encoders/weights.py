@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from unlabeled.encoders.backbone import ImageEncoder
 from unlabeled.encoders.encoder import Encoder
+from unlabeled.extras import require
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".tar")
 LEAST = 0.5
@@ -64,8 +65,8 @@ def init_weights(encoder: Encoder, source: str | Path) -> InitReport:
 
     Args:
         encoder: the encoder.
-        source: a weights file, a run folder, or ``hub:timm/NAME`` or ``hub:torchvision/NAME``;
-            only the last two use the network.
+        source: a weights file, a run folder, or ``hub:timm/NAME``, ``hub:torchvision/NAME`` or
+            ``hub:transformers/NAME``; only the last three use the network.
 
     Raises:
         FileNotFoundError: no such file.
@@ -74,6 +75,8 @@ def init_weights(encoder: Encoder, source: str | Path) -> InitReport:
     text = str(source)
     if text.startswith("hub:"):
         tensors = _download(text.removeprefix("hub:"), encoder)
+    elif text.startswith("transformers/"):
+        tensors = _from_transformers(text.removeprefix("transformers/"), online=False)
     else:
         tensors = read_weights(Path(source))
     return _copy(encoder, tensors, text)
@@ -145,12 +148,31 @@ def _download(name: str, encoder: Encoder) -> dict[str, Tensor]:
             from torchvision.models import get_model
 
             return get_model(architecture, weights="DEFAULT").state_dict()
+        if library == "transformers":
+            return _from_transformers(architecture, online=True)
     except (OSError, RuntimeError, ValueError) as error:
         raise ValueError(
             f"hub:{name} could not be downloaded ({_first_line(error)}): check the name and the "
             "connection, or give a weights file"
         ) from error
-    raise ValueError(f"hub:{name}: use hub:timm/NAME or hub:torchvision/NAME")
+    raise ValueError(
+        f"hub:{name}: use hub:timm/NAME, hub:torchvision/NAME or hub:transformers/NAME"
+    )
+
+
+def _from_transformers(name: str, *, online: bool) -> dict[str, Tensor]:
+    """By transformers' own hand: it saves under other keys than its modules have."""
+    transformers = require("transformers", extra="hf")
+    try:
+        model = transformers.AutoModel.from_pretrained(name, local_files_only=not online)
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+        if online:
+            raise
+        raise ValueError(
+            f"transformers/{name} cannot be read ({_first_line(error)}): save the model there with "
+            "save_pretrained, or name weights as transformers/FOLDER=FILE"
+        ) from error
+    return dict(model.state_dict())
 
 
 def _from_timm(architecture: str, encoder: Encoder) -> dict[str, Tensor]:
