@@ -10,6 +10,7 @@ from typing import Any
 SIZED = ("knn", "linear", "fewlabel")
 """What is set up for the data at hand, by `unlabeled.evaluation` itself."""
 NAMED = {
+    "episodes": "episodes:Episodes",
     "retrieval": "retrieval:Retrieval",
     "clustering": "clustering:Clustering",
     "svm": "svm:SvmFolds",
