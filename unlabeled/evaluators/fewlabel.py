@@ -50,7 +50,6 @@ class FewLabels:
 
     name: ClassVar[str] = "fewlabel"
     needs: ClassVar[str] = "embed"
-    protocol: ClassVar[str] = "fewlabel/lbfgs-cv-v1"
     share: float = 0.01
     draws: int = 5
     strengths: tuple[float, ...] = STRENGTHS
@@ -63,6 +62,12 @@ class FewLabels:
             raise ValueError(f"share is {self.share}: give a share of the labels in (0, 1]")
         if self.draws < 1:
             raise ValueError(f"draws is {self.draws}: give at least 1")
+
+    @property
+    def protocol(self) -> str:
+        """``fewlabel/lbfgs-cv-v1``, with the share where it is not 1 %."""
+        share = "" if self.share == 0.01 else f"/{100 * self.share:g}%"
+        return f"fewlabel/lbfgs-cv-v1{share}"
 
     def draw(self, label: Tensor) -> Tensor:
         """[draws, n]: which training samples each draw sees the labels of, in ascending order."""

@@ -10,6 +10,13 @@ from typing import Any
 SIZED = ("knn", "linear", "fewlabel")
 """What is set up for the data at hand, by `unlabeled.evaluation` itself."""
 NAMED = {
+    "linear_sgd": "linear_sgd:LinearSgd",
+    "linear_bn": "linear_sgd:LinearSgd",
+    "linear_grid": "linear_sgd:LinearGrid",
+    "fewlabel_10": "fewlabel:FewLabels",
+    "finetune": "finetune:FineTune",
+    "finetune_1": "finetune:FineTune",
+    "finetune_10": "finetune:FineTune",
     "episodes": "episodes:Episodes",
     "retrieval": "retrieval:Retrieval",
     "clustering": "clustering:Clustering",
@@ -21,7 +28,14 @@ NAMED = {
     "flow": "flow:FlowError",
     "propagation": "propagation:Propagation",
 }
-"""Module and class of evaluators that need no settings."""
+"""Module and class of evaluators that need no settings, but for those of `SETTINGS`."""
+SETTINGS: dict[str, dict[str, Any]] = {
+    "linear_bn": {"batchnorm": True, "lars": True, "rates": (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)},
+    "fewlabel_10": {"share": 0.1},
+    "finetune_1": {"share": 0.01},
+    "finetune_10": {"share": 0.1},
+}
+"""What a name sets of its evaluator."""
 
 
 def resolved(protocols: Sequence[Any]) -> list[Any]:
@@ -36,7 +50,8 @@ def resolved(protocols: Sequence[Any]) -> list[Any]:
             found.append(protocol)
         elif protocol in NAMED:
             module, _, name = NAMED[protocol].partition(":")
-            found.append(getattr(import_module(f"unlabeled.evaluators.{module}"), name)())
+            kind = getattr(import_module(f"unlabeled.evaluators.{module}"), name)
+            found.append(kind(**SETTINGS.get(protocol, {})))
         else:
             near = get_close_matches(protocol, (*SIZED, *NAMED), n=1)
             hint = f"; did you mean {near[0]}?" if near else ""

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, pad
@@ -38,6 +39,7 @@ class Supervised:
         lr: peak learning rate, reached after a tenth of the steps.
         weight_decay: of weights; biases and norms have none.
         shift: pixels as a share of the side, in each direction.
+        mixup: alpha of the mixing of images and labels (arXiv:1710.09412); 0 mixes none.
         precision: "32-true", "bf16-mixed" or "16-mixed".
     """
 
@@ -47,6 +49,7 @@ class Supervised:
     lr: float = 2e-3
     weight_decay: float = 0.05
     shift: float = 0.1
+    mixup: float = 0.0
     precision: str = "32-true"
 
     def __post_init__(self) -> None:
@@ -97,27 +100,74 @@ class Supervised:
             torch.manual_seed(seed)
             encoder = builder(spec)
             network = Classifier(encoder, nn.Linear(encoder.dim, classes)).to(device)
-        plain = [value for value in network.parameters() if value.ndim > 1]
-        exempt = [value for value in network.parameters() if value.ndim <= 1]
-        groups: list[dict[str, Any]] = [{"params": plain}, {"params": exempt, "weight_decay": 0.0}]
+        self.fit(
+            network,
+            weight_groups(network, self.weight_decay),
+            data,
+            spec=spec,
+            places=places,
+            label=label,
+            seed=seed,
+            progress=progress,
+        )
+        return network
+
+    def fit(
+        self,
+        network: Classifier,
+        groups: list[dict[str, Any]],
+        data: DataSource,
+        *,
+        spec: Any,
+        places: Tensor,
+        label: Tensor,
+        seed: int,
+        stop: int | None = None,
+        after: Callable[[int], None] | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Train a network in place, where it is; it ends in eval mode.
+
+        Args:
+            network: an encoder with its head.
+            groups: of AdamW; ``scale`` in one multiplies its learning rate.
+            data: as for `train`.
+            spec: as for `train`.
+            places: as for `train`.
+            label: as for `train`.
+            seed: as for `train`.
+            stop: end after so many steps of the schedule.
+            after: called with the number of steps done after each, in training mode.
+            progress: as for `train`.
+
+        Raises:
+            FloatingPointError: a loss that is not finite.
+        """
         steps, size = self.steps(len(places)), self.size(len(places))
         optimizer = torch.optim.AdamW(groups, lr=self.lr, weight_decay=self.weight_decay)
         schedule = cosine(self.lr, warmup=steps)  # of which the schedule takes a tenth
-        prepare, kind = data.prepare(spec), torch.device(device).type
+        place = next(network.parameters()).device
+        prepare, kind = data.prepare(spec), place.type
         dtype = PRECISIONS[self.precision]
         scaler = torch.amp.GradScaler(kind, enabled=dtype == torch.float16)
         network.train()
         for step, (epoch, chosen, batch) in enumerate(self._read(data, places, seed), 1):
-            for group in optimizer.param_groups:
-                group["lr"] = schedule(
-                    Clock(step, steps + 1)
-                )  # neither the first nor the last is 0
+            for group in optimizer.param_groups:  # neither the first rate nor the last is 0
+                group["lr"] = schedule(Clock(step, steps + 1)) * group.get("scale", 1.0)
             generator = SampleGenerator(seed, epoch, batch["index"])
-            x = shifted(prepare(batch), generator, share=self.shift).to(device)
-            x = x.contiguous(memory_format=torch.channels_last)
+            x, target = prepare(batch), label[chosen].to(place)
+            if isinstance(x, Tensor) and x.ndim == 4:
+                x = shifted(x, generator, share=self.shift)
+                x = x.contiguous(memory_format=torch.channels_last)
+            x, share = x.to(place), 1.0
+            if self.mixup > 0:
+                share = float(np.random.default_rng((seed, step)).beta(self.mixup, self.mixup))
+                x = share * x + (1 - share) * x.flip(0)
             with nullcontext() if dtype is None else torch.autocast(kind, dtype):
-                logits = network(x)
-            loss = cross_entropy(logits.float(), label[chosen].to(device))
+                logits = network(x).float()
+            loss = cross_entropy(logits, target)
+            if share < 1:
+                loss = share * loss + (1 - share) * cross_entropy(logits, target.flip(0))
             if not bool(torch.isfinite(loss)):
                 raise FloatingPointError(
                     f"the supervised run's loss is {loss.item()} at step {step}: lower lr "
@@ -129,7 +179,11 @@ class Supervised:
             scaler.update()
             if progress is not None:
                 progress(step * size, steps * size)
-        return network.eval()
+            if after is not None:
+                after(step)
+            if step == stop:
+                break
+        network.eval()
 
     def _read(
         self, data: DataSource, places: Tensor, seed: int
@@ -146,6 +200,13 @@ class Supervised:
                 yield epoch, chosen, data.collate(batch)
 
         return read_ahead(read(), ahead=2)
+
+
+def weight_groups(network: nn.Module, decay: float) -> list[dict[str, Any]]:
+    """Two groups: weights, and biases and norms, which have no decay."""
+    plain = [value for value in network.parameters() if value.ndim > 1]
+    exempt = [value for value in network.parameters() if value.ndim <= 1]
+    return [{"params": plain, "weight_decay": decay}, {"params": exempt, "weight_decay": 0.0}]
 
 
 class Classifier(nn.Module):
