@@ -47,7 +47,7 @@ def test_the_encoder_and_its_floors_get_the_same_readouts_and_protocols(encoder)
         name: [(r.protocol, r.readout, r.metric) for r in scores.rows if r.name == name]
         for name in names
     }
-    assert len(keys["FakeEncoder"]) == 2 * (3 + 3)
+    assert len(keys["FakeEncoder"]) == 2 * (3 + 4)
     assert sorted(keys["raw input"]) == sorted(keys["FakeEncoder"])
     assert keys["random weights"] == keys["FakeEncoder"]
     assert scores.counts == {"train": 90, "test": 40}

@@ -17,6 +17,7 @@ from unlabeled.artifacts import Run, commit, environment, write_json
 from unlabeled.catalog.board import CEILING
 from unlabeled.catalog.result_files import RESULTS
 from unlabeled.evaluation import evaluate
+from unlabeled.evaluators.labelfree import METRICS as LABEL_FREE
 from unlabeled.evaluators.scores import RANDOM, RAW, SUPERVISED, Row, Scores
 from unlabeled.floors import Floors
 from unlabeled.plan import Plan, make_plan
@@ -25,7 +26,6 @@ from unlabeled.recipe import Recipe, Study, describe, fingerprint
 from unlabeled.registry import load_module
 
 PROTOCOLS = ("knn", "linear")
-LABEL_FREE = ("relative_std", "effective_rank", "stable_rank")
 READOUT = "pooled"
 OWN = "encoder"
 

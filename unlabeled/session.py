@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -21,7 +22,7 @@ from unlabeled.evaluators.evaluator import (
     is_task,
 )
 from unlabeled.evaluators.fewlabel import FewLabels
-from unlabeled.evaluators.labelfree import LabelFree
+from unlabeled.evaluators.labelfree import METRICS, LabelFree
 from unlabeled.evaluators.named import sized
 from unlabeled.evaluators.scores import RANDOM, RAW, SUPERVISED, Row, Scores
 from unlabeled.evaluators.supervised import FEW_PROTOCOL, PROTOCOL, Supervised, end_to_end
@@ -326,7 +327,11 @@ def _task_rows(
 def merged(seeds: dict[int, list[Row]], name: str = RANDOM) -> list[Row]:
     """The rows of several seeds as one list, the values of the seeds as trials."""
     rows = []
-    for same in zip(*seeds.values(), strict=True):
+    groups: dict[tuple[str, str, str], list[Row]] = {}
+    for found in seeds.values():
+        for row in found:
+            groups.setdefault((row.protocol, row.readout, row.metric), []).append(row)
+    for same in groups.values():  # a score that is not defined for a seed has fewer trials
         trials = tuple(row.value for row in same)
         hits = [row.hits for row in same if row.hits is not None]
         rows.append(
@@ -361,5 +366,6 @@ def _label_free(features: Features, name: str, readout: str) -> list[Row]:
             seconds=round(passed, 3),
             details={"dim": int(values["dim"])},
         )
-        for metric in ("relative_std", "effective_rank", "stable_rank")
+        for metric in METRICS
+        if math.isfinite(values[metric])
     ]

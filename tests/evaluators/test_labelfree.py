@@ -4,7 +4,13 @@ import pytest
 import torch
 
 from tests.evaluators.fakes import FakeData, FakeEncoder
-from unlabeled.evaluators.labelfree import LabelFree, effective_rank, relative_std, stable_rank
+from unlabeled.evaluators.labelfree import (
+    LabelFree,
+    alpha_req,
+    effective_rank,
+    relative_std,
+    stable_rank,
+)
 from unlabeled.features import Features
 
 
@@ -48,3 +54,19 @@ def test_as_an_evaluator_it_looks_at_the_first_rows_of_train():
     assert set(data.reads) == {"train"}
     x = torch.randn(30, 4)
     assert LabelFree(rows=10).score(Features(x))["effective_rank"] == effective_rank(x[:10])
+
+
+@pytest.mark.parametrize(("width", "exponent"), [(100, 1.0), (100, 0.4), (24, 1.7)])
+def test_alpha_is_the_exponent_of_a_power_law(width, exponent):
+    generator = torch.Generator().manual_seed(0)
+    scale = torch.arange(1, width + 1, dtype=torch.float64) ** (-exponent / 2)
+    basis = torch.linalg.qr(torch.randn(400, width, generator=generator, dtype=torch.float64))[0]
+    basis = basis - basis.mean(0)
+    basis = torch.linalg.qr(basis)[0]  # orthonormal columns that sum to zero
+    assert alpha_req(basis * scale) == pytest.approx(exponent, abs=1e-6)
+    assert alpha_req(1e3 * basis * scale + 5) == pytest.approx(exponent, abs=1e-4)
+
+
+def test_alpha_of_features_without_a_spectrum_is_not_a_number():
+    assert math.isnan(alpha_req(torch.ones(20, 5)))
+    assert math.isnan(alpha_req(torch.ones(20, 1) * torch.randn(20, 1)))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ROWS = 25_600
+METRICS = ("relative_std", "effective_rank", "stable_rank", "alpha_req")
 
 
 def relative_std(x: Float[Tensor, "N d"]) -> float:
@@ -48,6 +49,32 @@ def stable_rank(x: Float[Tensor, "N d"]) -> float:
     return float(energy.sum() / energy.max()) if energy.max() > 0 else 0.0
 
 
+def alpha_req(x: Float[Tensor, "N d"]) -> float:
+    """Exponent a of the power law ``k^-a`` that the spectrum of the covariance follows.
+
+    alpha-ReQ (Agrawal et al. 2022, arXiv:2202.05808): features generalize best near a = 1; larger
+    is a spectrum that falls too fast, smaller one that is too flat. A line through ``log l_k`` over
+    ``log k`` by least squares weighted with ``1 / k``, as for the visual cortex (Stringer et al.
+    2019), over k = 11 .. 50; of fewer than 64 eigenvalues over the middle, d / 6 .. 4 d / 5. NaN
+    where fewer than three of these are above rounding.
+    """
+    centered = x.double() - x.double().mean(0)
+    values = _singular_values(centered).flip(0).square()
+    count = len(values)
+    low, high = (10, 50) if count >= 64 else (count // 6, max(3, 4 * count // 5))
+    place = torch.arange(1, count + 1, dtype=torch.float64, device=values.device)[low:high]
+    kept = values[low:high]
+    usable = kept > values.max() * 1e-12
+    if int(usable.sum()) < 3:
+        return float("nan")
+    place, kept = place[usable], kept[usable]
+    weight = 1 / place
+    horizontal, vertical = place.log(), kept.log()
+    mean_h, mean_v = ((weight * each).sum() / weight.sum() for each in (horizontal, vertical))
+    covariance = (weight * (horizontal - mean_h) * (vertical - mean_v)).sum()
+    return float(-covariance / (weight * (horizontal - mean_h).square()).sum())
+
+
 def _singular_values(x: Tensor) -> Tensor:
     # through the smaller Gram matrix: float64 keeps seven digits of the values that count
     tall = x.double() if x.device.type != "mps" else x.double().cpu()
@@ -57,7 +84,7 @@ def _singular_values(x: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelFree:
-    """Relative std, effective rank (RankMe) and stable rank of features; needs no labels.
+    """Relative std, effective rank (RankMe), stable rank and alpha-ReQ; needs no labels.
 
     Args:
         rows: samples that are looked at, the first ones; RankMe's estimate is stable from here.
@@ -77,6 +104,7 @@ class LabelFree:
             "relative_std": relative_std(x),
             "effective_rank": effective_rank(x),
             "stable_rank": stable_rank(x),
+            "alpha_req": alpha_req(x),
             "dim": float(x.shape[1]),
             "samples": float(len(x)),
         }

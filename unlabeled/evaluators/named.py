@@ -19,6 +19,8 @@ NAMED = {
     "finetune_10": "finetune:FineTune",
     "episodes": "episodes:Episodes",
     "retrieval": "retrieval:Retrieval",
+    "alignment": "alignment:Alignment",
+    "duplicates": "duplicates:Duplicates",
     "clustering": "clustering:Clustering",
     "svm": "svm:SvmFolds",
     "layers": "layers:Layers",
