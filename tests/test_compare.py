@@ -11,6 +11,7 @@ from unlabeled.compare import compare, entries_of
 from unlabeled.evaluation import evaluate
 from unlabeled.evaluators.clustering import Clustering
 from unlabeled.evaluators.knn import Knn
+from unlabeled.ops.ranks import rank_correlation
 from unlabeled.pretraining import pretrain
 
 DATA = FakeData()
@@ -103,3 +104,21 @@ def test_what_cannot_be_compared_is_said(runs, tmp_path):
         compare([tmp_path, runs / "simsiam"])
     with pytest.raises(ValueError, match="say on which data"):
         compare(["timm/resnet18", "timm/resnet26"])
+
+
+def test_scores_without_labels_are_held_against_the_order_of_the_linear_probe():
+    models = [model(seed, f"m{seed}") for seed in range(5)]
+    for depth, each in enumerate(models):
+        with torch.no_grad():
+            each.encoder.conv.weight[: depth + 1] = 0  # fewer features, less rank, less accuracy
+    found = compare(models, **ALIKE)
+    ranks = found.ranks()
+    linear = {r.name: r.value for r in found.rows if r.protocol.startswith("linear")}
+    rank = {r.name: r.value for r in found.rows if r.metric == "effective_rank"}
+    names = [each.name for each in models]
+    assert ranks["effective rank"] == rank_correlation(
+        [rank[each] for each in names], [linear[each] for each in names]
+    )
+    assert ranks["effective rank"].rho > 0.7
+    assert any(text.startswith("order of 5 entries") for text in found.sentences())
+    assert compare(models[:3], **ALIKE).ranks() == {}
