@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 
 class RankCorrelation(NamedTuple):
-    """Spearman's rho and Kendall's tau-b of ``count`` pairs; NaN where one side is constant."""
+    """Spearman's rho and Kendall's tau-b of so many pairs; NaN where one side is constant."""
 
     rho: float
     tau: float
-    count: int
+    pairs: int
 
 
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> RankCorrelation:
