@@ -7,6 +7,8 @@ from unlabeled.data.shapes import Shapes
 from unlabeled.encoders.image import small_resnet
 from unlabeled.evaluators.correspondence import Correspondence, found_places
 from unlabeled.evaluators.detection import Detection
+from unlabeled.evaluators.fcn import FcnSegmentation
+from unlabeled.evaluators.knn_segmentation import KnnSegmentation
 from unlabeled.evaluators.segmentation import LinearSegmentation, mean_iou
 
 SHAPES = Shapes(image_size=32, train=60, test=20)
@@ -107,7 +109,73 @@ def test_a_detector_learns_on_the_trunk():
     assert 0 <= ap.value <= ap50.value <= 100
 
 
-@pytest.mark.parametrize("judge", [LinearSegmentation(), Detection()])
+def test_masks_are_the_pixels_of_a_class_in_its_box():
+    truth = SHAPES.annotations("train")
+    target = Detection(masks=True)._target(truth, 0)
+    assert target["masks"].shape == (len(target["boxes"]), 32, 32)
+    for mask, box, kind in zip(target["masks"], target["boxes"], target["labels"], strict=True):
+        rows, columns = mask.nonzero().T
+        left, top, right, bottom = box.tolist()
+        assert columns.min() + 0.5 > left
+        assert columns.max() + 0.5 < right
+        assert rows.min() + 0.5 > top
+        assert rows.max() + 0.5 < bottom
+        assert (truth.maps[0][mask.bool()] == kind).all()
+        assert mask.sum() > 5
+
+
+def test_a_detector_with_masks_is_trained_and_judged():
+    pytest.importorskip("pycocotools")
+    torch.manual_seed(0)
+    encoder = small_resnet(
+        SHAPES.spec(), widths=(8, 16), blocks=(1, 1), stem_kernel=3, stem_pool=False
+    )
+    judge = Detection(masks=True, images=30, steps=4, batch=4, tests=6, width=16)
+    assert judge.protocol == "instances/mask-rcnn-v1"
+    found = judge.judge(encoder, SHAPES)
+    assert [each.metric for each in found] == ["ap", "ap50", "mask ap", "mask ap50"]
+    assert all(-100 <= each.value <= 100 for each in found)
+
+
+def test_neighbors_that_know_the_classes_segment_and_noise_does_not():
+    (best,) = KnnSegmentation(images=60).judge(Oracle(), SHAPES)
+    assert best.value > 97
+    (blind,) = KnnSegmentation(images=60).judge(lambda x: torch.randn(len(x), 4, 8, 8), SHAPES)
+    assert blind.value < 25
+    (floor,) = KnnSegmentation(images=60).plain(SHAPES)
+    assert 0 < floor.value < 60
+
+
+def test_the_vote_equals_a_slow_loop():
+    torch.manual_seed(0)
+    judge = KnnSegmentation(k=3, temperature=0.5)
+    queries, bank, shares = torch.randn(7, 4), torch.randn(20, 4), torch.rand(20, 3)
+    found = judge.vote(queries, bank, shares)
+    alike = nn.functional.cosine_similarity(queries[:, None], bank[None], dim=2)
+    for row in range(7):
+        near = alike[row].argsort(descending=True)[:3]
+        weight = (alike[row, near] / 0.5).exp()
+        expected = (weight[:, None] * shares[near]).sum(0) / weight.sum()
+        assert torch.allclose(found[row], expected, atol=1e-5)
+
+
+def test_an_fcn_learns_on_a_copy_of_the_encoder():
+    torch.manual_seed(0)
+    encoder = small_resnet(
+        SHAPES.spec(), widths=(8, 16), blocks=(1, 1), stem_kernel=3, stem_pool=False
+    ).eval()
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    short, longer = (
+        FcnSegmentation(images=60, steps=steps, batch=16, width=16, lr=1e-2) for steps in (1, 60)
+    )
+    with torch.no_grad():  # as the report asks for it
+        assert longer.judge(encoder, SHAPES)[0].value > short.judge(encoder, SHAPES)[0].value + 2
+    assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "judge", [LinearSegmentation(), Detection(), FcnSegmentation(), KnnSegmentation()]
+)
 def test_data_without_maps_are_refused(judge):
     with pytest.raises(ValueError, match="has no classes of pixels"):
         judge.judge(lambda x: x, Digits())

@@ -26,6 +26,9 @@ NAMED = {
     "layers": "layers:Layers",
     "segmentation": "segmentation:LinearSegmentation",
     "detection": "detection:Detection",
+    "instances": "detection:Detection",
+    "fcn": "fcn:FcnSegmentation",
+    "knn_segmentation": "knn_segmentation:KnnSegmentation",
     "correspondence": "correspondence:Correspondence",
     "flow": "flow:FlowError",
     "propagation": "propagation:Propagation",
@@ -34,6 +37,7 @@ NAMED = {
 SETTINGS: dict[str, dict[str, Any]] = {
     "linear_bn": {"batchnorm": True, "lars": True, "rates": (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)},
     "fewlabel_10": {"share": 0.1},
+    "instances": {"masks": True},
     "finetune_1": {"share": 0.01},
     "finetune_10": {"share": 0.1},
 }

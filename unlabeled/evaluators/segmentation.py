@@ -48,16 +48,16 @@ class LinearSegmentation:
 
     def judge(self, predict: Any, data: DataSource) -> list[Measure]:
         """Train the layer on "train", judge "test"."""
-        found, truth = self.segmented(predict, _annotated(data))
-        return [_miou(found, truth.maps, train=self._count(data))]
+        found, truth = self.segmented(predict, annotated(data))
+        return [mean_iou_measure(found, truth.maps, train=self._count(data))]
 
     def plain(self, data: DataSource) -> list[Measure]:
         """The same layer on patches of pixels."""
-        return self.judge(_patches, data)
+        return self.judge(patches, data)
 
     def figures(self, predict: Any, data: DataSource) -> list[Figure]:
         """Test images, their true maps and what a layer finds that fewer images trained."""
-        source = _annotated(data)
+        source = annotated(data)
         shorter = replace(self, images=min(self.images, 500))
         found, truth = shorter.segmented(predict, source)
         images = source.split("test").__getitems__(list(range(8)))["views"][0].float() / 255
@@ -70,7 +70,7 @@ class LinearSegmentation:
         """[N, H, W] uint8 of "test", as `Annotations.maps`, and the truth."""
         place = device_of(predict)
         count = self._count(source)
-        train = _maps(predict, source, "train", most=count).to(place)
+        train = maps_of(predict, source, "train", most=count).to(place)
         target = source.annotations("train").maps[:count].long().to(place)
         mean = train.mean((0, 2, 3), keepdim=True)
         std = train.std((0, 2, 3), keepdim=True).clamp_min(1e-6)
@@ -86,17 +86,17 @@ class LinearSegmentation:
         for _ in range(self.epochs):
             for rows in torch.randperm(count, generator=generator).split(self.batch):
                 logits = layer((train[rows.to(place)] - mean) / std)
-                large = _enlarged(logits, target.shape[1:])
+                large = enlarged(logits, target.shape[1:])
                 loss = F.cross_entropy(large, target[rows.to(place)])
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
                 falling.step()
         truth = source.annotations("test")
-        test = _maps(predict, source, "test", most=len(truth.maps))
+        test = maps_of(predict, source, "test", most=len(truth.maps))
         with torch.no_grad():
             parts = [
-                _enlarged(layer((part.to(place) - mean) / std), truth.maps.shape[1:]).argmax(1)
+                enlarged(layer((part.to(place) - mean) / std), truth.maps.shape[1:]).argmax(1)
                 for part in test.split(self.batch)
             ]
         return torch.cat(parts).byte().cpu(), truth
@@ -119,14 +119,16 @@ def mean_iou(found: Tensor, truth: Tensor) -> tuple[float, list[float | None]]:
     return sum(there) / len(there), each
 
 
-def _miou(found: Tensor, truth: Tensor, *, train: int) -> Measure:
+def mean_iou_measure(found: Tensor, truth: Tensor, *, train: int) -> Measure:
+    """Return `mean_iou` in percent, with each class in its details."""
     value, each = mean_iou(found, truth)
     return Measure(
         metric="miou", value=100 * value, train=train, test=len(truth), details={"iou": each}
     )
 
 
-def _annotated(data: DataSource) -> AnnotatedSource:
+def annotated(data: DataSource) -> AnnotatedSource:
+    """Return the data if the classes of its pixels are known, else raise a ValueError."""
     if not isinstance(data, AnnotatedSource):
         raise ValueError(
             f"{data.name} has no classes of pixels: judge on shapes or on a folder in COCO's "
@@ -136,7 +138,7 @@ def _annotated(data: DataSource) -> AnnotatedSource:
 
 
 @torch.no_grad()
-def _maps(predict: Any, source: AnnotatedSource, split: str, *, most: int) -> Tensor:
+def maps_of(predict: Any, source: AnnotatedSource, split: str, *, most: int) -> Tensor:
     """[N, d, h, w] float32 of the first images."""
     place, parts, count = device_of(predict), [], 0
     for x, _ in batches(source, split, source.spec(), batch_size=250):
@@ -147,13 +149,20 @@ def _maps(predict: Any, source: AnnotatedSource, split: str, *, most: int) -> Te
     return torch.cat(parts)[:most]
 
 
-def _patches(x: Tensor) -> Tensor:
+def inputs(source: AnnotatedSource, split: str, places: list[int]) -> Tensor:
+    """[B, C, H, W]: the images at these places, normalized."""
+    x: Tensor = source.prepare(source.spec())(source.split(split).__getitems__(places))
+    return x
+
+
+def patches(x: Tensor) -> Tensor:
     """[B, C p^2, 8, 8]: the pixels of each patch."""
     patch = x.shape[2] // 8
     return F.unfold(x, patch, stride=patch).unflatten(2, (8, 8))
 
 
-def _enlarged(logits: Tensor, size: torch.Size) -> Tensor:
+def enlarged(logits: Tensor, size: torch.Size) -> Tensor:
+    """[B, K, h, w] -> [B, K, H, W], bilinearly."""
     return F.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=False)
 
 
