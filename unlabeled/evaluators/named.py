@@ -22,6 +22,7 @@ NAMED = {
     "alignment": "alignment:Alignment",
     "duplicates": "duplicates:Duplicates",
     "clustering": "clustering:Clustering",
+    "kmeans": "kmeans_clusters:KMeansClusters",
     "svm": "svm:SvmFolds",
     "layers": "layers:Layers",
     "segmentation": "segmentation:LinearSegmentation",
