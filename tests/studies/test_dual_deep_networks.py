@@ -103,6 +103,21 @@ def test_with_batch_norm_it_is_byol_and_without_gradients_have_a_mean():
         ByolHeads(recipe.encoder(recipe.views.spec), norm="layer")
 
 
+@pytest.mark.parametrize("name", small().recipes)
+def test_each_recipe_has_a_finite_loss_and_a_gradient_for_the_encoder(name):
+    recipe = small().recipes[name]
+    if not isinstance(recipe.data, LatentTree):
+        recipe = replace(tiny("byol"), method=recipe.method)
+    recipe = recipe.fitted()
+    torch.manual_seed(0)
+    method = recipe.build()
+    raw = recipe.data.split("train").__getitems__(list(range(16)))
+    loss = sum(method.loss(recipe.views(raw, SampleGenerator(0, 0, raw["index"]))).values())
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert all(p.grad is not None for p in method.encoder.parameters())
+
+
 def test_the_report_holds_each_claim_against_its_figures():
     tree = {"random": [0.85], "nce_10": [0.95], "difference_10": [0.94], "soft_triplet_10": [0.86],
             "exact_covariance_10": [0.93], "nce_2": [0.8], "random (nce_2)": [0.7]}  # fmt: skip

@@ -40,7 +40,7 @@ class CovarianceOperator:
         weight = self._weight()
         moved: Tensor
         _, moved = jvp(self._network(), (weight,), (direction,))  # type: ignore[misc]
-        return moved.unflatten(0, self.views.shape[:2])
+        return moved.detach().unflatten(0, self.views.shape[:2])
 
     def __call__(self, direction: Tensor) -> Tensor:
         """``V[K_bar] u``, in the shape of the weight."""
@@ -85,7 +85,7 @@ class CovarianceOperator:
         weight = self._weight().clone().requires_grad_(True)
         out = self._network()(weight).unflatten(0, self.views.shape[:2])
         (slope,) = torch.autograd.grad(simple_loss(out), weight)
-        other = self(self._weight()).detach()
+        other = self(self._weight())
         return float(
             nn.functional.cosine_similarity(-slope.detach().flatten(), other.flatten(), dim=0)
         )
@@ -94,7 +94,7 @@ class CovarianceOperator:
         count, views = self.views.shape[:2]
         _, pull = vjp(self._network(), self._weight())  # type: ignore[misc]
         spread = (cotangent / (count * views)).repeat_interleave(views, 0)
-        found: Tensor = pull(spread)[0]
+        found: Tensor = pull(spread)[0].detach()
         return found
 
     def _weight(self) -> Tensor:

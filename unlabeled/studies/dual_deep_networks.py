@@ -54,8 +54,10 @@ class PairwiseContrast(Method):
         self, encoder: Encoder, *, contrast: Loss, hidden: int = 0, dim: int = 128
     ) -> None:
         super().__init__(encoder)
-        head = mlp(encoder.dim, hidden, hidden, dim, hidden_norm=False, hidden_bias=True)
-        self.projector: nn.Module = head if hidden else nn.Identity()
+        self.projector: nn.Module = nn.Identity()
+        if hidden:
+            widths = (encoder.dim, hidden, hidden, dim)
+            self.projector = mlp(*widths, hidden_norm=False, hidden_bias=True)
         self.contrast = contrast
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
