@@ -8,7 +8,7 @@ from unlabeled.data.latent_tree import LatentTree, TreeSpec
 from unlabeled.encoders.tree import TreeEncoder
 from unlabeled.evaluators.tree import CovarianceProbe, TreeCorrelation, best_correlations
 from unlabeled.methods.image.byol import BYOL
-from unlabeled.studies.dual_deep_networks import ByolHeads, UnitTree, paper, report, small
+from unlabeled.studies.dual_deep_networks import ByolHeads, paper, report, small
 from unlabeled.views.generator import SampleGenerator
 from unlabeled.views.tree import TreePairs
 
@@ -74,11 +74,6 @@ def test_the_probe_of_a_tree_without_biases_is_aligned():
     assert all(
         torch.equal(one, other) for one, other in zip(before, encoder.parameters(), strict=True)
     )
-
-
-def test_units_of_the_root_have_unit_length():
-    encoder = UnitTree(SPEC, width=4)
-    assert encoder(torch.rand(6, 8)).norm(dim=1).tolist() == pytest.approx([1.0] * 6)
 
 
 def test_with_batch_norm_it_is_byol_and_without_gradients_have_a_mean():

@@ -14,7 +14,6 @@ from typing import Any, final
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
 from unlabeled.data.latent_tree import LatentTree
 from unlabeled.encoders.encoder import Encoder
@@ -135,14 +134,6 @@ def _head(inputs: int, hidden: int, dim: int, norm: str) -> nn.Sequential:
     )
 
 
-class UnitTree(TreeEncoder):
-    """The tree network with the root's units brought to unit length (eps 1e-4)."""
-
-    def pool(self, local: Tensor) -> Tensor:
-        """[B, width]: the root's units, normalized."""
-        return normalize(local[:, 0], dim=1, eps=1e-4)
-
-
 TREE_LOSSES: Mapping[str, Any] = {
     "nce": partial(distance_nce, temperature=TREE_TEMPERATURE),
     "difference": partial(difference),
@@ -198,7 +189,7 @@ def report(scores: Mapping[str, Mapping[str, Sequence[float]]]) -> list[str]:
 def _tree(loss: Loss, *, width: int, depth: int, steps: int) -> Recipe:
     return Recipe(
         method=partial(PairwiseContrast, contrast=loss),
-        encoder=partial(UnitTree, width=width),
+        encoder=partial(TreeEncoder, width=width),
         data=LatentTree(depth=depth, lower=0.8),
         views=TreePairs(),
         optim=Optim(kind=partial(torch.optim.SGD), lr=constant(0.1), lr_per=None),
