@@ -117,13 +117,12 @@ class Health(Callback):
     Watches the encoder's outputs during training by a forward hook, so it costs no extra pass.
     ``std`` is the mean over dimensions of the standard deviation of the unit-length embeddings,
     times sqrt(dim); ``rank`` is RankMe's effective rank. Either at its floor three times in a
-    row, after the first ``patience`` steps, is a collapse. A map of few dimensions may have a low
-    rank: below 16 the floor comes closer to 1.
+    row, after the first ``patience`` steps, is a collapse. The floor of the rank is the method's
+    ``lowest_rank``; a map of few dimensions may have a low rank: below 16 it comes closer to 1.
     """
 
     rows = 1024
     std_floor = 0.01
-    rank_floor = 1.5
 
     def __init__(self, *, every: int, patience: int) -> None:
         self.every, self.patience = every, patience
@@ -154,7 +153,8 @@ class Health(Callback):
         self.std, self.rank = relative_std(rows), effective_rank(rows)
         module.log("health/std", self.std, batch_size=1)
         module.log("health/rank", self.rank, batch_size=1)
-        floor = 1 + (self.rank_floor - 1) * min(1.0, (rows.shape[1] - 1) / 15)
+        lowest: float = module.method.lowest_rank  # type: ignore[union-attr,assignment]
+        floor = 1 + (lowest - 1) * min(1.0, (rows.shape[1] - 1) / 15)
         bad = not (self.std > self.std_floor and self.rank > floor)
         self._bad = self._bad + 1 if bad else 0
         if self._bad >= 3 and batch_idx >= self.patience:

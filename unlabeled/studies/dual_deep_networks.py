@@ -54,9 +54,11 @@ class PairwiseContrast(Method):
     ) -> None:
         super().__init__(encoder)
         self.projector: nn.Module = nn.Identity()
+        self.lowest_rank = 0.0  # the views of a tree share one bit, and one direction says it
         if hidden:
             widths = (encoder.dim, hidden, hidden, dim)
             self.projector = mlp(*widths, hidden_norm=False, hidden_bias=True)
+            self.lowest_rank = Method.lowest_rank
         self.contrast = contrast
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
