@@ -14,6 +14,7 @@ NAMED = {
     "clustering": "clustering:Clustering",
     "svm": "svm:SvmFolds",
     "layers": "layers:Layers",
+    "corruptions": "corruptions:Corruptions",
     "segmentation": "segmentation:LinearSegmentation",
     "detection": "detection:Detection",
     "correspondence": "correspondence:Correspondence",
