@@ -14,6 +14,8 @@ NAMED = {
     "clustering": "clustering:Clustering",
     "svm": "svm:SvmFolds",
     "layers": "layers:Layers",
+    "calibration": "calibration:Calibration",
+    "ood": "ood:OutOfDistribution",
     "corruptions": "corruptions:Corruptions",
     "segmentation": "segmentation:LinearSegmentation",
     "detection": "detection:Detection",
