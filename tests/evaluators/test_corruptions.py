@@ -80,13 +80,19 @@ def values(measures):
 
 
 def test_the_quotients_by_hand():
-    errors, floor = torch.tensor([[10.0, 30.0], [20.0, 40.0]]), torch.tensor([[20.0, 60.0]] * 2)
-    assert corruption_quotients(errors, floor).tolist() == [50.0, 75.0]
-    # (5 + 25 + 15 + 35) of (10 + 50) twice
-    assert relative_quotient(errors, 5.0, floor, 10.0) == pytest.approx(100 * 80 / 120)
-    assert relative_quotient(floor, 10.0, floor, 10.0) == 100
-    assert corruption_quotients(errors, torch.zeros(2, 2)) is None
-    assert relative_quotient(errors, 5.0, floor, 40.0) is None
+    # two corruptions in two severities, four images
+    wrong = torch.tensor([[[1, 0, 0, 0], [1, 1, 0, 0]], [[0, 0, 0, 0], [1, 0, 0, 0]]]).double()
+    floor = torch.tensor([[[1, 1, 0, 0], [1, 1, 1, 1]], [[1, 0, 0, 0], [0, 0, 0, 1]]]).double()
+    none, one = torch.zeros(4).double(), torch.tensor([1.0, 0, 0, 0]).double()
+    # errors 1/4, 2/4 of 2/4, 4/4, and 0, 1/4 of 1/4, 1/4
+    assert corruption_quotients(wrong, floor).mean(1).tolist() == [0.5, 0.5]
+    assert corruption_quotients(wrong, floor)[0].tolist() == [2 / 1.5, 1 / 1.5, 0, 0]
+    # (1 + 2 + 0 + 1) / 4 less 4 x 0, of (2 + 4 + 1 + 1) / 4 less 4 x 1/4
+    assert relative_quotient(wrong, none, floor, one).mean().item() == pytest.approx(1.0)
+    assert relative_quotient(wrong, one, floor, one).mean().item() == pytest.approx(0.0)
+    assert relative_quotient(floor, one, floor, one).mean().item() == pytest.approx(1.0)
+    assert corruption_quotients(wrong, torch.zeros(2, 2, 4)) is None
+    assert relative_quotient(wrong, none, wrong, one) is None
 
 
 def test_it_is_the_probe_on_clean_train_and_on_each_corruption_of_test():
@@ -116,14 +122,14 @@ def test_it_is_the_probe_on_clean_train_and_on_each_corruption_of_test():
     assert measured["clean_error"].value == pytest.approx(100 * clean.double().mean().item())
     assert (found["mce"].train, found["mce"].test) == (300, 450)
     assert (measured["mce"].train, measured["mce"].test) == (1347, 450)
-    hits = measured["corruption_error"].hits
-    assert 100 * (1 - hits.mean().item()) == pytest.approx(measured["corruption_error"].value)
+    for each in measured.values():  # an image's own part
+        assert 100 * each.hits.mean().item() == pytest.approx(each.value)
 
 
 def test_raw_pixels_are_the_measure_also_as_an_encoder():
     data = Digits()
     floor = values(judge().plain(data))
-    assert (floor["mce"], floor["relative_mce"]) == (100.0, 100.0)
+    assert (floor["mce"], floor["relative_mce"]) == pytest.approx((100.0, 100.0))
     assert floor["corruption_error"] > floor["clean_error"] > 0
     assert values(judge().judge(Pixels(data.spec()), data)) == pytest.approx(floor)
 

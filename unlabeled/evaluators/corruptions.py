@@ -117,7 +117,7 @@ class Corruptions:
             raise ValueError(f"images have no colors for {', '.join(self.names)}: ask for others")
         return names
 
-    def _read(self, predict: Any, spec: Any, data: DataSource) -> _Hits:
+    def _read(self, predict: Any, spec: Any, data: DataSource) -> _Read:
         held = hold(data, spec, most=self.tests, seed=self.seed, device=device_of(predict))
         names = self._names(held.facts)
         clean = held.embedded(predict)
@@ -128,21 +128,22 @@ class Corruptions:
         part, _ = draw(label, share=share, least=2, generator=generator)
         probe = self.probe.fitted(train.x[part], label[part], classes=classes)
         found = [
-            probe.predict(held.under(name, severity).embedded(predict).x) == truth
+            probe.predict(held.under(name, severity).embedded(predict).x) != truth
             for name in names
             for severity in self.severities
         ]
-        right = torch.stack(found).view(len(names), len(self.severities), -1)
+        wrong = torch.stack(found).double().view(len(names), len(self.severities), -1)
         details = {"severities": list(self.severities), "strength": probe.details["strength"]}
-        return _Hits(probe.predict(clean.x) == truth, right, names, len(part), details)
+        missed = (probe.predict(clean.x) != truth).double()
+        return _Read(missed, wrong, names, len(part), details)
 
 
 @dataclass(frozen=True)
-class _Hits:
-    """Which test images were right: clean [N] and corrupted [names, severities, N] bool."""
+class _Read:
+    """1 where a test image was not recognized: clean [N], corrupted [names, severities, N]."""
 
-    clean: Tensor
-    right: Tensor
+    missed: Tensor
+    wrong: Tensor
     names: tuple[str, ...]
     train: int
     details: dict[str, Any]
@@ -150,67 +151,73 @@ class _Hits:
     @property
     def errors(self) -> Tensor:
         """[names, severities], in percent."""
-        return 100 * (1 - self.right.double().mean(2))
-
-    @property
-    def clean_error(self) -> float:
-        return 100 * (1 - float(self.clean.double().mean()))
+        return 100 * self.wrong.mean(2)
 
 
 @lru_cache(maxsize=2)
-def _floor(judge: Corruptions, data: DataSource) -> _Hits:
+def _floor(judge: Corruptions, data: DataSource) -> _Read:
     """Raw input, by which each encoder of an evaluation is divided."""
     return judge._read(data.raw, data.spec(), data)
 
 
-def _measures(own: _Hits, floor: _Hits) -> list[Measure]:
-    def of(metric: str, value: float, hits: Tensor | None = None, **details: Any) -> Measure:
+def _measures(own: _Read, floor: _Read) -> list[Measure]:
+    def of(metric: str, each: Tensor, **details: Any) -> Measure:
+        """``each`` image's part of the value; floor and encoder are compared pair by pair."""
         return Measure(
             metric=metric,
-            value=value,
+            value=100 * float(each.mean()),
             train=own.train,
-            test=len(own.clean),
-            hits=hits,
+            test=len(each),
+            hits=each,
             higher_is_better=False,
             details={**own.details, **details},
         )
 
+    errors = dict(zip(own.names, own.errors.tolist(), strict=True))
     found = [
-        of("clean_error", own.clean_error, own.clean.float()),
-        of(
-            "corruption_error",
-            float(own.errors.mean()),
-            own.right.float().mean((0, 1)),
-            errors=dict(zip(own.names, own.errors.tolist(), strict=True)),
-        ),
+        of("clean_error", own.missed),
+        of("corruption_error", own.wrong.mean((0, 1)), errors=errors),
     ]
-    quotients = corruption_quotients(own.errors, floor.errors)
+    quotients = corruption_quotients(own.wrong, floor.wrong)
     if quotients is not None:
-        each = dict(zip(own.names, quotients.tolist(), strict=True))
-        found.append(of("mce", float(quotients.mean()), ce=each))
-    relative = relative_quotient(own.errors, own.clean_error, floor.errors, floor.clean_error)
+        each = dict(zip(own.names, (100 * quotients.mean(1)).tolist(), strict=True))
+        found.append(of("mce", quotients.mean(0), ce=each))
+    relative = relative_quotient(own.wrong, own.missed, floor.wrong, floor.missed)
     if relative is not None:
         found.append(of("relative_mce", relative))
     return found
 
 
 def corruption_quotients(
-    errors: Float[Tensor, "K S"], floor: Float[Tensor, "K S"]
-) -> Float[Tensor, " K"] | None:
-    """``CE_c = sum_s E[c, s] / sum_s R[c, s]`` in percent (section 4.2).
+    wrong: Float[Tensor, "K S N"], floor: Float[Tensor, "K S N"]
+) -> Float[Tensor, "K N"] | None:
+    """Each image's part of ``CE_c = sum_s E[c, s] / sum_s R[c, s]``, their mean (section 4.2).
 
-    None where the floor R makes no errors under some corruption.
+    None where the floor makes no errors under some corruption.
+
+    Args:
+        wrong: 1 where an image is not recognized under a corruption in a severity, else 0.
+        floor: the same of the floor.
     """
-    below = floor.sum(1)
-    return 100 * errors.sum(1) / below if bool((below > 0).all()) else None
+    below = floor.mean(2).sum(1, keepdim=True)
+    return wrong.sum(1) / below if bool((below > 0).all()) else None
 
 
 def relative_quotient(
-    errors: Float[Tensor, "K S"], clean: float, floor: Float[Tensor, "K S"], floor_clean: float
-) -> float | None:
-    """``sum (E - E_clean) / sum (R - R_clean)`` in percent; negative where corruption helps.
+    wrong: Float[Tensor, "K S N"],
+    missed: Float[Tensor, " N"],
+    floor: Float[Tensor, "K S N"],
+    floor_missed: Float[Tensor, " N"],
+) -> Float[Tensor, " N"] | None:
+    """Each image's part of ``sum (E - E_clean) / sum (R - R_clean)``, their mean.
 
-    None where it costs the floor R nothing.
+    It is negative where corruption helps; None where it costs the floor nothing.
+
+    Args:
+        wrong: as in `corruption_quotients`.
+        missed: 1 where an image is not recognized as it is, else 0.
+        floor: the same of the floor.
+        floor_missed: the same of the floor.
     """
-    below = float((floor - floor_clean).sum())
-    return 100 * float((errors - clean).sum()) / below if below > 0 else None
+    below = (floor - floor_missed).mean(2).sum()
+    return (wrong - missed).sum((0, 1)) / below if bool(below > 0) else None
