@@ -1,5 +1,6 @@
 import pytest
 import torch
+from sklearn.covariance import LedoitWolf
 
 from unlabeled.ops.mahalanobis import Standardizer, cluster_distance, fit_gaussian, rank_scores
 
@@ -50,6 +51,14 @@ def test_ledoit_wolf_has_an_inverse_with_fewer_samples_than_dimensions():
     distance = fit_gaussian(few, shrink=True).distance(torch.randn(50, 30))
     assert torch.isfinite(distance).all()
     assert distance.min() > 0
+
+
+def test_the_inverse_of_ledoit_wolf_is_the_pseudo_inverse_and_samples_that_are_equal_have_one(z):
+    found = fit_gaussian(z, shrink=True).precision
+    covariance = torch.from_numpy(LedoitWolf().fit(z.double().numpy()).covariance_)
+    torch.testing.assert_close(found, torch.linalg.pinv(covariance, hermitian=True))
+    equal = fit_gaussian(torch.ones(6, 3), shrink=True).distance(torch.ones(2, 3))
+    assert equal.tolist() == [0, 0]
 
 
 def test_standardized_after_unit_length(z):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -17,8 +17,11 @@ from unlabeled.evaluators.evaluator import (
     flatten,
     measure,
 )
-from unlabeled.evaluators.logistic import Scaler, fit
+from unlabeled.evaluators.logistic import Fit, Scaler, fit
 from unlabeled.features import Features
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 STRENGTHS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 SWEEP_TOLERANCE = 1e-3
@@ -28,6 +31,29 @@ SWEEP_TOLERANCE = 1e-3
 def best_strength(score: Tensor) -> Tensor:
     """[..., G] -> [...]: the place of the best score; of equal ones the strongest, the last."""
     return score.shape[-1] - 1 - score.flip(-1).argmax(-1)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A fitted linear classifier of features.
+
+    Args:
+        scale: standardizes them.
+        solution: one problem on one data set.
+        details: what was chosen, and how.
+    """
+
+    scale: Scaler
+    solution: Fit
+    details: dict[str, Any]
+
+    def logits(self, x: Float[Tensor, "N d"]) -> Float[Tensor, "N C"]:
+        """Return the logits of each class."""
+        return self.solution.logits(self.scale(x)[None])[0, :, 0]
+
+    def predict(self, x: Float[Tensor, "N d"]) -> Int[Tensor, " N"]:
+        """Return the likeliest class."""
+        return self.solution.predict(self.scale(x)[None])[0, :, 0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +93,20 @@ class Linear:
     def score(self, train: Features, test: Features) -> list[Measure]:
         """Return top1, with the chosen strength, the grid and the counts in its details."""
         label, truth, classes = check_labels(train, test, fewest=2)
-        scale = Scaler.fit(train.x)
-        x = scale(train.x)
+        probe = self.fitted(train.x, label, classes=classes)
+        hits = (probe.predict(test.x) == truth)[None]
+        return [measure("top1", hits, train=len(train), details=probe.details)]
+
+    def fitted(self, x: Float[Tensor, "N d"], label: Int[Tensor, " N"], *, classes: int) -> Probe:
+        """Choose the strength and fit the probe.
+
+        Args:
+            x: training features.
+            label: 0 .. classes - 1, at least two samples of each.
+            classes: how many.
+        """
+        scale = Scaler.fit(x)
+        x = scale(x)
         generator = torch.Generator().manual_seed(self.seed)
         share = min(1.0, self.most / len(x))
         sweep, _ = draw(label, share=share, least=2, generator=generator)
@@ -89,7 +127,6 @@ class Linear:
         final = fit(
             x[None], label[None], classes=classes, strength=grid[:, best : best + 1], start=start
         )
-        guess = final.predict(scale(test.x)[None])[0, :, 0]
         details = {
             "strength": self.strengths[best],
             "strengths": list(self.strengths),
@@ -100,7 +137,7 @@ class Linear:
             "steps": final.steps,
             "converged": bool(final.converged.all()),
         }
-        return [measure("top1", (guess == truth)[None], train=len(x), details=details)]
+        return Probe(scale, final, details)
 
     def __call__(self, predict: Any, data: DataSource) -> dict[str, float]:
         """Embed both splits and score them."""
