@@ -106,7 +106,7 @@ class Method(nn.Module, ABC):
 
     clock: Clock = Clock()
     lowest_rank: float = 1.5
-    """Effective rank at which embeddings have collapsed; 0 where one direction is all there is."""
+    """Effective rank at which embeddings have collapsed; 0 where a run may end in one direction."""
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()

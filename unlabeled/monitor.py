@@ -118,7 +118,7 @@ class Health(Callback):
     ``std`` is the mean over dimensions of the standard deviation of the unit-length embeddings,
     times sqrt(dim); ``rank`` is RankMe's effective rank. Either at its floor three times in a
     row, after the first ``patience`` steps, is a collapse. The floor of the rank is the method's
-    ``lowest_rank``; a map of few dimensions may have a low rank: below 16 it comes closer to 1.
+    ``lowest_rank`` (0: never a collapse); a map of few dimensions may have a low rank: below 16 it comes closer to 1.
     """
 
     rows = 1024
@@ -155,7 +155,7 @@ class Health(Callback):
         module.log("health/rank", self.rank, batch_size=1)
         lowest: float = module.method.lowest_rank  # type: ignore[union-attr,assignment]
         floor = 1 + (lowest - 1) * min(1.0, (rows.shape[1] - 1) / 15)
-        bad = not (self.std > self.std_floor and self.rank > floor)
+        bad = lowest > 0 and not (self.std > self.std_floor and self.rank > floor)
         self._bad = self._bad + 1 if bad else 0
         if self._bad >= 3 and batch_idx >= self.patience:
             raise Collapse(

@@ -126,7 +126,8 @@ class CovarianceProbe:
         inputs = torch.stack(drawn, 1)
         place = next(predict.parameters())
         inputs = inputs.to(place)
-        weights = [name for name, each in predict.named_parameters() if each.ndim > 1]
+        named = predict.named_parameters()
+        weights = [name for name, each in named if each.ndim > 1 and "bias" not in name]
         measures = []
         for where, name in (("first", weights[0]), ("last", weights[-1])):
             operator = CovarianceOperator(predict.eval(), name, inputs)
