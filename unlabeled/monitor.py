@@ -118,7 +118,8 @@ class Health(Callback):
     ``std`` is the mean over dimensions of the standard deviation of the unit-length embeddings,
     times sqrt(dim); ``rank`` is RankMe's effective rank. Either at its floor three times in a
     row, after the first ``patience`` steps, is a collapse. The floor of the rank is the method's
-    ``lowest_rank`` (0: never a collapse); a map of few dimensions may have a low rank: below 16 it comes closer to 1.
+    ``lowest_rank`` (0: never a collapse); a map of few dimensions may have a low rank: below 16 it
+    comes closer to 1.
     """
 
     rows = 1024

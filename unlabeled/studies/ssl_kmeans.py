@@ -32,10 +32,10 @@ def report(scores: Scores) -> list[str]:
     own = found["kmeans VA-L"]
     random, raw = own["random"], own["raw"]
     learned = [name for name in own if name in LEARNED]
-    above = [name for name in learned if own[name] > max(random, raw) + 2]
     lines = [
-        f"{len(above)} of {len(learned)} methods cluster 2 points or more better than random "
-        f"weights ({random:.1f}) and raw input ({raw:.1f}), by the map of the samples judged"
+        f"{sum(own[name] > floor + 2 for name in learned)} of {len(learned)} methods cluster 2 "
+        f"points or more better than {what} ({floor:.1f})"
+        for what, floor in (("random weights", random), ("raw input", raw))
     ]
     best = max(learned, key=lambda name: own[name])
     gain = own["labels"] - own[best]
