@@ -112,13 +112,15 @@ def test_scores_without_labels_are_held_against_the_order_of_the_linear_probe():
         with torch.no_grad():
             each.encoder.conv.weight[: depth + 1] = 0  # fewer features, less rank, less accuracy
     found = compare(models, **ALIKE)
-    ranks = found.ranks()
+    report = found.ranks()
     linear = {r.name: r.value for r in found.rows if r.protocol.startswith("linear")}
     rank = {r.name: r.value for r in found.rows if r.metric == "effective_rank"}
     names = [each.name for each in models]
-    assert ranks["effective rank"] == rank_correlation(
+    line = next(each for each in report.lines if each.name == "effective rank")
+    assert line.agreement == rank_correlation(
         [rank[each] for each in names], [linear[each] for each in names]
     )
-    assert ranks["effective rank"].rho > 0.7
+    assert line.agreement.rho > 0.7
     assert any(text.startswith("order of 5 entries") for text in found.sentences())
-    assert compare(models[:3], **ALIKE).ranks() == {}
+    assert found.to_json()["ranks"] == report.to_json()
+    assert compare(models[:3], **ALIKE).ranks().lines == ()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,17 +16,13 @@ from unlabeled.data.source import DataSource
 from unlabeled.encoders.encoder import Encoder
 from unlabeled.evaluation import data_for, evaluate, own_protocols
 from unlabeled.evaluators.named import resolved
+from unlabeled.evaluators.rank_report import RankReport, rank_report_of
 from unlabeled.evaluators.scores import LABEL_FREE, RANDOM, RAW, Comparison, Row, cell, score_name
-from unlabeled.ops.ranks import RankCorrelation, rank_correlation
 from unlabeled.recipe import describe, fingerprint
 from unlabeled.session import Say, merged
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-FEWEST = 4
-"""Entries that an order is worth looking at of."""
-WITHOUT_LABELS = (LABEL_FREE, "alignment", "rotation")
 
 MODELS = str | Path | Run | Model | Encoder
 
@@ -69,13 +64,9 @@ class Compared:
             for rows in self._scores(entries_only=True).values()
             if not rows[0].protocol.startswith(LABEL_FREE)
         ]
-        ranks = {name: each for name, each in self.ranks().items() if each.rho == each.rho}
-        if ranks:
-            said = ", ".join(f"{name} {each.rho:+.2f}" for name, each in ranks.items())
-            found.append(
-                f"order of {len(self.entries)} entries without labels beside that of the linear "
-                f"probe (Spearman): {said}."
-            )
+        order = self.ranks().sentence()
+        if order is not None:
+            found.append(order)
         if any(len(entry.members) < 2 for entry in self.entries):
             found.append(
                 "± is two standard errors over test samples, draws and seeds; where an entry has "
@@ -83,32 +74,10 @@ class Compared:
             )
         return found
 
-    def ranks(self) -> dict[str, RankCorrelation]:
-        """How each score without labels orders the entries beside linear accuracy.
-
-        {} where fewer than `FEWEST` entries have a linear probe. The scores are those of the
-        read-out that comes first.
-        """
-        own = [entry.name for entry in self.entries]
-        values: dict[str, dict[str, float]] = {}
-        for rows in self._scores(entries_only=True).values():
-            for row in rows:
-                sign = 1 if row.higher_is_better else -1
-                values.setdefault(score_name(row), {}).setdefault(row.name, sign * row.value)
-        linear = next((each for name, each in values.items() if name.startswith("linear")), {})
-        if len(linear) < FEWEST:
-            return {}
-        free = {
-            score_name(row) for row in self.rows if row.protocol.partition("/")[0] in WITHOUT_LABELS
-        }
-        return {
-            name: rank_correlation(
-                [found.get(each, math.nan) for each in own],
-                [linear.get(each, math.nan) for each in own],
-            )
-            for name, found in values.items()
-            if name in free
-        }
+    def ranks(self) -> RankReport:
+        """How each score without labels orders the entries beside linear accuracy."""
+        names = [entry.name for entry in self.entries]
+        return rank_report_of(self.rows, models=names, data=self.data)
 
     def table(self) -> Table:
         """Return one line a score, one column an entry or floor; the best of a line is bold."""
@@ -163,10 +132,7 @@ class Compared:
             ],
             "rows": [row.to_json() for row in self.rows],
             "sentences": self.sentences(),
-            "ranks": {
-                name: {key: value for key, value in each._asdict().items() if value == value}
-                for name, each in self.ranks().items()
-            },
+            "ranks": self.ranks().to_json(),
         }
 
     def _scores(self, *, entries_only: bool) -> dict[tuple[str, str, str], list[Row]]:

@@ -149,7 +149,9 @@ class Alignment:
         self, look: Callable[[Tensor], Tensor], data: DataSource, spec: Any
     ) -> list[Measure]:
         if not isinstance(spec, ImageSpec):
-            raise ValueError(f"{data.name} is no images: alignment draws views of images")
+            raise ValueError(
+                f"{data.name} is no images: alignment draws views of images, leave it out"
+            )
         augment = self.augment.fit(spec)
         samples = data.fit(spec).split("train")
         if len(samples) < 2:

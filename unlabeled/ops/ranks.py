@@ -8,11 +8,16 @@ from typing import NamedTuple
 
 
 class RankCorrelation(NamedTuple):
-    """Spearman's rho and Kendall's tau-b of so many pairs; NaN where one side is constant."""
+    """Spearman's rho and Kendall's tau-b of so many pairs; NaN where one side is constant.
+
+    ``chance`` is how often an order at random has a tau as far from 0: exact for few pairs without
+    equal values, else by the normal approximation. Of 4 pairs it is never below 1 / 12.
+    """
 
     rho: float
     tau: float
     pairs: int
+    chance: float
 
 
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> RankCorrelation:
@@ -31,7 +36,7 @@ def rank_correlation(first: Sequence[float], second: Sequence[float]) -> RankCor
         (a, b) for a, b in zip(first, second, strict=True) if math.isfinite(a) and math.isfinite(b)
     ]
     if len({a for a, _ in pairs}) < 2 or len({b for _, b in pairs}) < 2:
-        return RankCorrelation(math.nan, math.nan, len(pairs))
+        return RankCorrelation(math.nan, math.nan, len(pairs), math.nan)
     left, right = zip(*pairs, strict=True)
-    rho, tau = spearmanr(left, right).statistic, kendalltau(left, right).statistic
-    return RankCorrelation(float(rho), float(tau), len(pairs))
+    rho, tau = spearmanr(left, right).statistic, kendalltau(left, right)
+    return RankCorrelation(float(rho), float(tau.statistic), len(pairs), float(tau.pvalue))
