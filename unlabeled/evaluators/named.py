@@ -20,6 +20,9 @@ NAMED = {
     "episodes": "episodes:Episodes",
     "retrieval": "retrieval:Retrieval",
     "alignment": "alignment:Alignment",
+    "rotation": "pretext_probe:PretextProbe",
+    "jigsaw_probe": "pretext_probe:PretextProbe",
+    "color_probe": "pretext_probe:PretextProbe",
     "duplicates": "duplicates:Duplicates",
     "clustering": "clustering:Clustering",
     "kmeans": "kmeans_clusters:KMeansClusters",
@@ -42,6 +45,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "linear_bn": {"batchnorm": True, "lars": True, "rates": (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)},
     "fewlabel_10": {"share": 0.1},
     "instances": {"masks": True},
+    "jigsaw_probe": {"task": "jigsaw"},
+    "color_probe": {"task": "color"},
     "finetune_1": {"share": 0.01},
     "finetune_10": {"share": 0.1},
 }
