@@ -20,6 +20,7 @@ NAMED = {
     "episodes": "episodes:Episodes",
     "retrieval": "retrieval:Retrieval",
     "alignment": "alignment:Alignment",
+    "contrast_loss": "contrast_loss:ContrastLoss",
     "rotation": "pretext_probe:PretextProbe",
     "jigsaw_probe": "pretext_probe:PretextProbe",
     "color_probe": "pretext_probe:PretextProbe",

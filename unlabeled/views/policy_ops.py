@@ -102,7 +102,7 @@ def invert(images: Float[Tensor, "N C H W"], size: Float[Tensor, " N"]) -> Tenso
 
 def equalize(images: Float[Tensor, "N C H W"], size: Float[Tensor, " N"]) -> Tensor:
     """Give each channel a flat histogram of 8-bit levels, as Pillow does."""
-    flat = (images * 255).round().long().flatten(0, 1).flatten(1)  # [N C, H W]
+    flat = (images.clamp(0, 1) * 255).round().long().flatten(0, 1).flatten(1)  # [N C, H W]
     count = torch.zeros(len(flat), LEVELS, device=images.device)
     count.scatter_add_(1, flat, torch.ones_like(flat, dtype=torch.float32))
     filled = torch.where(count > 0, torch.arange(LEVELS, device=images.device), -1).amax(1)
@@ -117,8 +117,8 @@ def equalize(images: Float[Tensor, "N C H W"], size: Float[Tensor, " N"]) -> Ten
 
 
 def solarize(images: Float[Tensor, "N C H W"], threshold: Float[Tensor, " N"]) -> Tensor:
-    """Invert what is at or above ``threshold`` / 256."""
-    edge = threshold[:, None, None, None] / LEVELS
+    """Invert what is at or above ``threshold`` / 255; 256 inverts nothing."""
+    edge = threshold[:, None, None, None] / 255
     return torch.where(images >= edge, 1 - images, images)
 
 
