@@ -8,6 +8,7 @@ from unlabeled.data.digits import Digits
 from unlabeled.data.gray import Gray, GrayAnnotated
 from unlabeled.data.shapes import Shapes
 from unlabeled.encoders.small import small_resnet
+from unlabeled.evaluators.detection import Detection
 from unlabeled.evaluators.episodes import Episodes
 from unlabeled.evaluators.knn import Knn
 from unlabeled.evaluators.segmentation import LinearSegmentation
@@ -50,6 +51,12 @@ def test_tasks_get_what_they_ask_for(encoder):
     assert judge.plain(FakeData())[0].metric == "miou"
     with pytest.raises(ValueError, match="shapes has 3 channels, the encoder takes 1"):
         Transfer(SHAPES, Episodes()).judge(encoder, FakeData())
+
+
+def test_detectors_take_gray_images(encoder):
+    pytest.importorskip("pycocotools")
+    judge = Transfer(GrayAnnotated(SHAPES), Detection(images=20, steps=2, batch=4, tests=6))
+    assert [each.metric for each in judge.judge(encoder, FakeData())] == ["ap", "ap50"]
 
 
 def test_gray_images_are_the_luma_and_keep_labels():
