@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from unlabeled.data.source import DataSource
 from unlabeled.encoders.encoder import Encoder
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 THRESHOLD = 0.98
 NEIGHBORS = 20
+BLOCK = 1024
 SHOWN = 20
 
 
@@ -74,20 +76,36 @@ def near_duplicates(
     count = len(x)
     if count < 2:
         return Pairs(torch.empty(0, 2).long(), torch.empty(0), torch.full((count,), -1))
-    centered = x - x.mean(0)
-    cosine, place = search(centered, centered, k=min(neighbors + 1, count))
-    own = torch.arange(count)[:, None].expand_as(place)
-    kept = (cosine >= threshold) & (place != own)
-    first, second = own[kept], place[kept]
+    unit = normalize((x - x.mean(0)).float(), dim=1)
+    parts = [
+        _alike(unit, start, min(start + BLOCK, count), threshold=threshold, neighbors=neighbors)
+        for start in range(0, count, BLOCK)
+    ]
+    first, second, cosine = (torch.cat(each) for each in zip(*parts, strict=True))
     key = torch.minimum(first, second) * count + torch.maximum(first, second)
     unique, inverse = key.unique(return_inverse=True)
-    best = torch.zeros(len(unique)).scatter_reduce_(0, inverse, cosine[kept], "amax")
+    best = torch.zeros(len(unique)).scatter_reduce_(0, inverse, cosine, "amax")
     order = best.argsort(descending=True, stable=True)
     places = torch.stack([unique // count, unique % count], 1)[order]
     graph = coo_array((torch.ones(len(places)).numpy(), tuple(places.T.numpy())), (count, count))
     group = torch.from_numpy(connected_components(graph, directed=False)[1]).long()
     group[group.bincount()[group] == 1] = -1
     return Pairs(places, best[order].clamp(max=1), group)
+
+
+def _alike(
+    unit: Tensor, start: int, stop: int, *, threshold: float, neighbors: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Pairs of rows ``start .. stop`` with later ones; of many the ``neighbors`` most alike."""
+    found = unit[start:stop] @ unit[start:].T
+    later = torch.arange(found.shape[1]) > torch.arange(stop - start)[:, None]
+    kept = (found >= threshold) & later
+    crowded = (kept.sum(1) > neighbors).nonzero().flatten()
+    if len(crowded):  # sorting is what costs, so only rows with many are sorted
+        best = found[crowded].masked_fill(~kept[crowded], -torch.inf).topk(neighbors, dim=1).indices
+        kept[crowded] = torch.zeros_like(kept[crowded]).scatter_(1, best, True)
+    row, column = kept.nonzero(as_tuple=True)
+    return row + start, column + start, found[row, column]
 
 
 def leaked(
