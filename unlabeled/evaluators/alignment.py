@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 CHUNK = 100
+BLOCK = 1024
+ROUNDING = 1e-6
+"""Of float32 networks, relative to the features: what differs by less differs by chance."""
 VIEWS = Augment(scale=(0.2, 1.0), brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, gray=0.2)
 """SimCLR's views without blur."""
 
@@ -29,23 +32,38 @@ def alignment(z: Float[Tensor, "N Q d"]) -> float:
     """``E |f(x) - f(x')|^2`` over pairs of views of one sample, on unit features.
 
     Wang & Isola 2020 (arXiv:2005.10242), equation 1 with alpha = 2; 0 where all views agree.
+
+    Raises:
+        ValueError: no sample, or fewer than two views.
     """
+    _check(z, samples=1)
     z = normalize(z.double(), dim=2)
     views = z.shape[1]
-    # the mean over ordered pairs of |a|^2 + |b|^2 - 2 a b, from the sum of the views
-    return float((2 * (views**2 - z.sum(1).square().sum(1)) / (views * (views - 1))).mean())
+    # the sum over ordered pairs of |a|^2 + |b|^2 - 2 a b, from the sum of the views; features that
+    # are zero stay zero, so |a|^2 is not always 1
+    apart = views * z.square().sum((1, 2)) - z.sum(1).square().sum(1)
+    return float((2 * apart / (views * (views - 1))).mean())
 
 
 def uniformity(z: Float[Tensor, "N d"], *, t: float = 2.0) -> float:
     """``log E exp(-t |u - v|^2)`` over pairs of different samples, on unit features.
 
-    Wang & Isola 2020, equation 2. 0 for a collapse; about -2 t (1 - 2 t / d) for a wide sphere.
+    Wang & Isola 2020, equation 2. 0 for a collapse, also onto the origin; about
+    ``-2 t (1 - t / d)`` for features spread evenly over a wide sphere.
+
+    Raises:
+        ValueError: fewer than two samples.
     """
+    _check(z[:, None], samples=2, views=1)
     z = normalize(z.double(), dim=1)
-    count = len(z)
-    alike = z @ z.T
-    inside = torch.exp(2 * t * (alike - 1))
-    return float(((inside.sum() - inside.diagonal().sum()) / (count * (count - 1))).log())
+    count, size = len(z), z.square().sum(1)
+    total = z.new_zeros(())
+    for start in range(0, count, BLOCK):
+        rows = slice(start, start + BLOCK)
+        square = size[rows, None] + size - 2 * z[rows] @ z.T
+        square.diagonal(start).fill_(torch.inf)  # a sample beside itself is no pair
+        total += torch.exp(-t * square).sum()
+    return float((total / (count * (count - 1))).log())
 
 
 def lidar(z: Float[Tensor, "N Q d"], *, ridge: float = 1e-4, floor: float = 1e-7) -> float:
@@ -53,11 +71,18 @@ def lidar(z: Float[Tensor, "N Q d"], *, ridge: float = 1e-4, floor: float = 1e-7
 
     ``exp(-sum p log p)`` of the eigenvalues p of ``W^-1/2 B W^-1/2``, normalized to sum 1, with
     B the covariance of the samples' means and W that of the views around them plus ``ridge``
-    (LiDAR, Thilak et al. 2023, arXiv:2312.04000, equations 1 to 5).
+    (LiDAR, Thilak et al. 2023, arXiv:2312.04000, equations 1 to 5). From 1 to the smaller of d and
+    N - 1; samples whose means differ by rounding alone are one direction.
+
+    Raises:
+        ValueError: fewer than two samples or views.
     """
+    _check(z, samples=2)
     z = z.double()
     mean = z.mean(1)
     between = (mean - mean.mean(0)).T @ (mean - mean.mean(0)) / len(z)
+    if between.trace() <= ROUNDING**2 * mean.square().sum(1).mean():
+        return 1.0
     around = (z - mean[:, None]).flatten(0, 1)
     within = around.T @ around / len(around)
     values, vectors = torch.linalg.eigh(
@@ -65,10 +90,15 @@ def lidar(z: Float[Tensor, "N Q d"], *, ridge: float = 1e-4, floor: float = 1e-7
     )
     whiten = vectors * values.rsqrt() @ vectors.T
     found = torch.linalg.eigvalsh(whiten @ between @ whiten).clamp_min(0)
-    if not found.sum() > 0:
-        return 1.0
     share = found / found.sum() + floor
     return float((-(share * share.log()).sum()).exp())
+
+
+def _check(z: Tensor, *, samples: int, views: int = 2) -> None:
+    if len(z) < samples or z.shape[1] < views:
+        raise ValueError(
+            f"{len(z)} samples of {z.shape[1]} views: give {samples} or more of {views} or more"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +115,8 @@ class Alignment:
         every: epochs between two calls during training, None for never.
 
     Raises:
-        ValueError: fewer than two rows or views; at judging, data that is no images.
+        ValueError: fewer than two rows or views; at judging, data that is no images or has fewer
+            than two of them.
     """
 
     name: ClassVar[str] = "alignment"
@@ -121,6 +152,10 @@ class Alignment:
             raise ValueError(f"{data.name} is no images: alignment draws views of images")
         augment = self.augment.fit(spec)
         samples = data.fit(spec).split("train")
+        if len(samples) < 2:
+            raise ValueError(
+                f"{data.name} has {len(samples)} training image: alignment compares two or more"
+            )
         places = spread(len(samples), self.rows)
         found = []
         with torch.no_grad():
