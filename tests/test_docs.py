@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from unlabeled.evaluators.named import NAMED, SIZED
+
 ROOT = Path(__file__).parents[1]
 DOCS = (ROOT / "README.md", ROOT / "docs" / "guide.md")
 
@@ -41,6 +43,12 @@ def test_every_linked_file_exists():
     for path in [*DOCS, ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\((?!http)([^)#]+)\)", path.read_text()):
             assert (path.parent / target).exists(), f"{path.name} links to {target}"
+
+
+def test_the_page_on_evaluation_lists_every_protocol():
+    page = (ROOT / "docs" / "evaluation.md").read_text()
+    table = "".join(line for line in page.splitlines() if line.startswith("| `"))
+    assert set(re.findall(r"`(\w+)`", table)) == {*SIZED, *NAMED}
 
 
 def test_the_readme_shows_the_tree_that_is_there():

@@ -74,6 +74,7 @@ def test_known_sets_say_where_they_are_or_how_to_get_them(tmp_path, monkeypatch)
         "isomers",
         "rooms",
         "shapes",
+        "solids",
         "stickers",
         "clips",
         "motorcycle",

@@ -130,9 +130,8 @@ def test_figures_are_those_of_scikit_learn_on_the_same_probe():
             each = found[f"{name}{ending}"]
             assert each.value == pytest.approx(value, rel=1e-5), name
             assert not each.higher_is_better
-            if each.hits is not None:  # each sample's own
-                scale = 100 if each.unit == "%" else 1
-                assert scale * each.hits.mean().item() == pytest.approx(each.value)
+            scale = 100 if each.unit == "%" else 1  # hits are each sample's own part
+            assert scale * each.hits.mean().item() == pytest.approx(each.value)
     assert found["nll"].unit == "nats"
     assert found["top1"].value == pytest.approx(
         100 * (probe.predict(test.x) == test.label).double().mean().item()

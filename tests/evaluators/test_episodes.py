@@ -2,6 +2,8 @@ import math
 
 import pytest
 import torch
+from sklearn.linear_model import Ridge
+from sklearn.neighbors import NearestCentroid
 from torch.nn.functional import one_hot
 
 from tests.evaluators.fakes import FakeData, FakeEncoder
@@ -9,6 +11,7 @@ from unlabeled.evaluators.episodes import (
     Episodes,
     accuracies,
     draw_episodes,
+    half_width,
     nearest_mean,
     ridge,
 )
@@ -73,6 +76,36 @@ def test_heads_agree_with_a_slow_loop():
                 assert torch.allclose(linear[e, c, q], (query[e, c, q] - mean) @ weight)
 
 
+def test_heads_agree_with_scikit_learn():
+    generator = torch.Generator().manual_seed(2)
+    support = torch.randn(5, 4, 3, 6, generator=generator, dtype=torch.float64)
+    query = torch.randn(5, 4, 7, 6, generator=generator, dtype=torch.float64)
+    near = nearest_mean(support, query).argmax(3)
+    linear = ridge(support, query, strength=0.5)
+    label = torch.arange(4).repeat_interleave(3)
+    for e in range(5):
+        x, q = support[e].flatten(0, 1), query[e].flatten(0, 1)
+        centroid = NearestCentroid().fit(x.numpy(), label.numpy())
+        assert near[e].flatten().tolist() == centroid.predict(q.numpy()).tolist()
+        alpha = 0.5 * float((x - x.mean(0)).square().sum(1).mean())
+        target = one_hot(label, 4).double().numpy()
+        theirs = torch.from_numpy(Ridge(alpha=alpha).fit(x.numpy(), target).predict(q.numpy()))
+        assert torch.allclose(linear[e].flatten(0, 1) + 0.25, theirs)
+
+
+def test_a_common_offset_changes_no_distance():
+    generator = torch.Generator().manual_seed(3)
+    label = torch.arange(6).repeat_interleave(40)
+    x = torch.randn(6, 16, generator=generator)[label]
+    x = x + 2 * torch.randn(240, 16, generator=generator) + 1e4
+    places = draw_episodes(label, episodes=50, way=5, each=20, generator=generator)
+    single, double = (
+        accuracies(each, places, shots=5, head=nearest_mean) for each in (x, x.double())
+    )
+    assert (single - double).abs().mean() < 0.01
+    assert double.mean() > 0.5
+
+
 def test_separate_clusters_are_all_right_and_chance_is_chance():
     good = Episodes(shots=(1, 5), episodes=50).score(clusters(), clusters(seed=0))
     assert [each.value for each in good] == [100.0] * 4
@@ -95,7 +128,9 @@ def test_the_half_width_is_that_of_the_mean():
     (found, _) = Episodes(shots=(1,), episodes=600).score(test, test)
     spread = torch.tensor(found.trials, dtype=torch.float64).std()
     assert found.details["half_width_95"] == pytest.approx(1.96 * spread / math.sqrt(600))
-    assert 1.96 * 10 / math.sqrt(600) == pytest.approx(0.800, abs=5e-4)
+    values = torch.tensor([-1.0, 1.0], dtype=torch.float64).repeat(300)
+    assert half_width(50 + 10 * values / values.std()) == pytest.approx(0.800, abs=5e-4)
+    assert half_width(values[:1]) == 0.0
 
 
 def test_accuracies_do_not_depend_on_the_block(monkeypatch):
@@ -109,10 +144,10 @@ def test_accuracies_do_not_depend_on_the_block(monkeypatch):
 
 
 def test_few_classes_make_fewer_ways_and_few_samples_are_said():
-    data = FakeData(kinds=3, train=120, test=90)
+    data = FakeData(kinds=3, train=120, test=120)
     encoder = FakeEncoder(data.spec()).eval()
-    assert set(Episodes(episodes=5)(encoder, data)) >= {"episodes/3-way 5-shot mean"}
-    with pytest.raises(ValueError, match="ask for fewer shots"):
+    assert set(Episodes(episodes=5)(encoder, data)) >= {"episodes/3-way 20-shot ridge"}
+    with pytest.raises(ValueError, match=r"ask for fewer shots.*5 classes have 40"):
         Episodes(shots=(50,)).score(clusters(), clusters())
     with pytest.raises(ValueError, match="at least 1"):
         Episodes(shots=())

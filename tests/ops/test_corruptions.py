@@ -7,12 +7,11 @@ import torch
 from PIL import Image
 from scipy import ndimage, stats
 
+from unlabeled.ops.corruption_strengths import BETWEEN, STRENGTHS
 from unlabeled.ops.corruptions import (
-    BETWEEN,
     COLORED,
     CORRUPTIONS,
     SEVERITIES,
-    STRENGTHS,
     _covering,
     _disk,
     _elastic,

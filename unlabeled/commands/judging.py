@@ -28,9 +28,9 @@ def evaluate(
     protocols: Annotated[
         str | None,
         typer.Option(
-            help="Comma-separated: knn, linear, fewlabel, retrieval, clustering, svm, layers; of "
-            "annotated images segmentation, detection, correspondence; of pairs flow, of clips "
-            "propagation. By default the recipe's own, or the first three."
+            help="Comma-separated: knn, linear, fewlabel, finetune, episodes, retrieval, kmeans, "
+            "calibration, corruptions, alignment, rotation, segmentation, detection and more: "
+            "docs/evaluation.md lists them. By default the recipe's own, or the first three."
         ),
     ] = None,
     supervised: Annotated[

@@ -16,6 +16,7 @@ NAMES = (
     "fashion-mnist", "emoji", "digits", "xrays", "imagenet", "asterisk", "librispeech",
     "still-life", "jumping", "python-docs", "wordnet", "spoken",
     "mutag", "isomers", "rooms", "motorcycle", "clips", "shapes", "stickers",
+    "solids",
 )  # fmt: skip
 FORMS = (
     f"{', '.join(NAMES)}, torchvision/NAME (such as torchvision/CIFAR10), "
@@ -99,6 +100,10 @@ def open_data(
         from unlabeled.data.stickers import Stickers
 
         return Stickers(root=root)
+    if text == "solids":
+        from unlabeled.data.solids import Solids
+
+        return Solids()
     if text == "shapes":
         from unlabeled.data.shapes import Shapes
 
@@ -300,6 +305,7 @@ def known() -> list[Known]:
         Known("isomers", "generated", "generated when asked for", 1200),
         Known("rooms", "rendered", "rendered when asked for", 800),
         Known("shapes", "drawn", "drawn when asked for", 5000),
+        Known("solids", "rendered", "rendered when asked for", 5000),
         Known("stickers", drawings, emoji.REMEDY, 5000),
         Known("clips", "drawn", "drawn when asked for", 500),
         Known("motorcycle", stereo, motorcycle.REMEDY, 1),

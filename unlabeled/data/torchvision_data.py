@@ -49,8 +49,11 @@ SPECS = {
     "CIFAR10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
     "CIFAR100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
     "MNIST": ((0.1307,), (0.3081,)),
+    "STL10": ((0.4467, 0.4398, 0.4066), (0.2603, 0.2566, 0.2713)),
 }
 """Mean and std of sets that papers train on, so that such a recipe builds without the files."""
+SIDES = {"MNIST": 28, "STL10": 96}
+"""Their sides in pixels, where these are not 32."""
 SIZE_SAMPLE = 64
 
 
@@ -115,8 +118,8 @@ class Torchvision(ImageSource):
         if self.set_name not in SPECS:
             return super().spec()
         mean, std = SPECS[self.set_name]
-        side = 32 if len(mean) == 3 else 28
-        return ImageSpec(channels=len(mean), size=self.image_size or side, mean=mean, std=std)
+        side = self.image_size or SIDES.get(self.set_name, 32)
+        return ImageSpec(channels=len(mean), size=side, mean=mean, std=std)
 
     def side(self, images: Tensor | list[Tensor]) -> int:
         """Return ``image_size``, the arrays' side, or what suits the images."""

@@ -43,6 +43,14 @@ class Reliability(NamedTuple):
         share = self.samples.double() / self.samples.sum()
         return float((share * (self.accuracy - self.confidence).abs()).sum())
 
+    def parts(self, confidence: Float[Tensor, " N"], hits: Bool[Tensor, " N"]) -> Tensor:
+        """[N] each sample's part of the error, their mean: ``hit - confidence`` or its negative.
+
+        The sign is that of its bin, so that errors are compared sample by sample.
+        """
+        sign = (self.accuracy - self.confidence).sign()
+        return sign[_bin(confidence, len(sign))] * (hits.double() - confidence.double())
+
 
 def reliability(
     confidence: Float[Tensor, " N"], hits: Bool[Tensor, " N"], *, bins: int = BINS
@@ -54,12 +62,16 @@ def reliability(
         hits: whether it is the true one.
         bins: how many.
     """
-    place = (confidence.double() * bins).long().clamp_max(bins - 1)
+    place = _bin(confidence, bins)
     count = place.bincount(minlength=bins)
     sums = torch.zeros(2, bins, dtype=torch.float64, device=place.device)
     sums.index_add_(1, place, torch.stack([confidence.double(), hits.double()]))
     mean = sums / count.clamp_min(1)
     return Reliability(count, mean[0], mean[1])
+
+
+def _bin(confidence: Tensor, bins: int) -> Tensor:
+    return (confidence.double() * bins).long().clamp_max(bins - 1)
 
 
 def best_temperature(logits: Float[Tensor, "N C"], label: Int[Tensor, " N"]) -> float:
@@ -153,7 +165,8 @@ class Calibration:
     ) -> list[Measure]:
         likely = logits.log_softmax(1)
         chance = likely.exp()
-        table = reliability(chance.amax(1), hits, bins=self.bins)
+        confidence = chance.amax(1)
+        table = reliability(confidence, hits, bins=self.bins)
         surprise = -likely.gather(1, truth[:, None])[:, 0]
         # sum_c p_c^2 - 2 p_y + 1
         apart = chance.square().sum(1) - 2 * (-surprise).exp() + 1
@@ -163,6 +176,7 @@ class Calibration:
             Measure(
                 metric=f"ece{ending}",
                 value=100 * table.error,
+                hits=table.parts(confidence, hits),
                 details={**facts, "bins": bins},
                 **shared,
             ),

@@ -158,7 +158,7 @@ class Detection:
         from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
         from torchvision.ops import MultiScaleRoIAlign
 
-        side = int(source.spec().size)
+        side, channels = int(source.spec().size), int(source.spec().channels)
         trunk, classes = Trunk(encoder), len(source.things) + 1
         sizes = tuple(side // part for part in (6, 4, 3, 2))
         more: dict[str, Any] = {}
@@ -177,8 +177,8 @@ class Detection:
             box_predictor=FastRCNNPredictor(self.width, classes),
             min_size=side,
             max_size=side,
-            image_mean=[0.0] * 3,  # what comes in is normalized already
-            image_std=[1.0] * 3,
+            image_mean=[0.0] * channels,  # what comes in is normalized already
+            image_std=[1.0] * channels,
             rpn_pre_nms_top_n_train=200,
             rpn_post_nms_top_n_train=100,
             rpn_pre_nms_top_n_test=200,

@@ -52,9 +52,11 @@ def draw_episodes(
     count = label.bincount()
     enough = (count >= each).nonzero().flatten()
     if len(enough) < way:
+        most = int(count.topk(min(way, len(count))).values[-1])
         raise ValueError(
             f"{len(enough)} of {len(count)} test classes have {each} samples (shots and queries): "
-            f"an episode needs {way}; ask for fewer shots, queries or ways"
+            f"an episode needs {way}; ask for fewer shots, queries or ways "
+            f"({min(way, len(count))} classes have {most})"
         )
     order = label.argsort(stable=True)
     start = count.cumsum(0) - count
@@ -74,9 +76,11 @@ def nearest_mean(
     support: Float[Tensor, "E W K d"], query: Float[Tensor, "E W Q d"]
 ) -> Float[Tensor, "E W Q W"]:
     """``-|q - mean_k|^2``: the nearest class mean (Snell et al. 2017, arXiv:1703.05175)."""
-    mean = support.mean(2)
-    flat = query.flatten(1, 2)
-    return -torch.cdist(flat, mean).square().unflatten(1, query.shape[1:3])
+    mean, flat = support.mean(2), query.flatten(1, 2)
+    # distances stay, but squares of a common offset would drown them in float32
+    center = mean.mean(1, keepdim=True)
+    found = torch.cdist(flat - center, mean - center)
+    return -found.square().unflatten(1, query.shape[1:3])
 
 
 def ridge(
@@ -116,6 +120,11 @@ def accuracies(
     return torch.cat(found)
 
 
+def half_width(values: Float[Tensor, " E"]) -> float:
+    """``1.96 std / sqrt(E)``: half the 95 % interval of the mean over E episodes; 0 for one."""
+    return 1.96 * float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+
+
 @dataclass(frozen=True, kw_only=True)
 class Episodes:
     """W-way K-shot episodes from the test split: nearest class mean, and ridge regression.
@@ -123,7 +132,9 @@ class Episodes:
     Each episode draws ``way`` classes, ``shots`` labeled samples and ``queries`` others of each.
     The features are pooled and not normalized (Ericsson et al. 2021, arXiv:2011.13377, section C).
     The strength of the ridge is chosen on episodes from train, where it has enough samples, else
-    it is 1. The trials are the episodes; ``half_width_95`` is 1.96 std / sqrt(episodes).
+    it is 1. The trials are the episodes; ``half_width_95`` is 1.96 std / sqrt(episodes). Each head
+    sees the same episodes. No encoder is trained on episodes, so test may have train's classes:
+    only its samples are new.
 
     Args:
         shots: K, a figure of each head for each.
@@ -140,7 +151,7 @@ class Episodes:
     name: ClassVar[str] = "episodes"
     needs: ClassVar[str] = "embed"
     protocol: ClassVar[str] = "episodes/pooled-v1"
-    shots: tuple[int, ...] = (1, 5)
+    shots: tuple[int, ...] = (1, 5, 20)
     way: int = 5
     queries: int = 15
     episodes: int = 600
@@ -170,13 +181,12 @@ class Episodes:
             }
             for kind, head in heads.items():
                 values = 100 * accuracies(test.x, places, shots=shots, head=head)
-                spread = float(values.std()) if len(values) > 1 else 0.0
                 details: dict[str, Any] = {
                     "way": way,
                     "shots": shots,
                     "queries": self.queries,
                     "classes": classes,
-                    "half_width_95": 1.96 * spread / math.sqrt(len(values)),
+                    "half_width_95": half_width(values),
                 }
                 if kind == "ridge":
                     details |= {"strength": strength, "chosen_on_train": chosen}

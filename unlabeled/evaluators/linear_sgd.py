@@ -109,7 +109,9 @@ def train_heads(
         batch = x[rows]
         if batchnorm:
             center, spread = batch.mean(0), batch.var(0, correction=0)
-            mean, variance = mean.lerp(center, 0.1), variance.lerp(spread, 0.1)
+            # as torch's: a batch is normalized by the biased variance, the unbiased one is kept
+            kept = spread * (size / max(1, size - 1))
+            mean, variance = mean.lerp(center, 0.1), variance.lerp(kept, 0.1)
             batch = (batch - center) / (spread + 1e-6).sqrt()
         wide = batch.expand(len(rates), -1, -1)
         error = torch.baddbmm(bias[:, None], wide, weight).softmax(2).sub_(target[rows]).div_(size)
