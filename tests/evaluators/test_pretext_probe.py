@@ -4,6 +4,7 @@ import torch
 from tests.evaluators.fakes import FakeData, FakeEncoder
 from unlabeled.data.digits import Digits
 from unlabeled.data.shapes import Shapes
+from unlabeled.data.source import ImageSpec
 from unlabeled.encoders.small import small_resnet
 from unlabeled.evaluators.contrast_loss import ContrastLoss
 from unlabeled.evaluators.linear import Linear
@@ -41,23 +42,53 @@ def test_tiles_go_where_the_answer_says():
 
 
 def test_the_question_of_color_holds_none():
-    x = torch.zeros(2, 3, 4, 4)
-    x[0, 0], x[1, 2] = 1.0, 1.0
-    gray, answer = gray_with_color(x, torch.zeros(2))
-    assert torch.equal(gray[0], gray[1])
-    assert answer[0] != answer[1]
+    spec = ImageSpec(channels=3, size=4, mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3))
+    rgb = torch.zeros(4, 3, 4, 4)
+    rgb[0, 0], rgb[1, 2], rgb[2], rgb[3] = 1.0, 1.0, 0.2, 0.9
+    mean, std = (torch.tensor(value)[:, None, None] for value in (spec.mean, spec.std))
+    gray, answer = gray_with_color((rgb - mean) / std, spec)
+    pixels = gray * std + mean
+    assert torch.allclose(pixels, pixels[:, :1].expand_as(pixels), atol=2e-3)
+    assert torch.allclose(pixels[2:], rgb[2:], atol=2e-3)  # gray images are left as they are
+    # sRGB's red is at a = 80, b = 67 and blue at 79, -108; all grays are at the origin
+    place = {(8, 7): 0, (8, -11): 1, (0, 0): 2}
+    for (a, b), row in place.items():
+        assert answer[row] == (a + 11) * 23 + b + 11
+    assert answer[3] == answer[2]
 
 
-def test_digits_have_an_upper_side_and_noise_has_none():
+def test_a_layer_that_sees_nothing_guesses_one_in_four():
+    data = FakeData(train=40, test=20)
+    encoder = FakeEncoder(data.spec()).eval()
+    with torch.no_grad():
+        encoder.norm.weight.zero_()
+    top1, loss = PretextProbe(rows=40, tests=20, probe=FAST).judge(encoder, data)
+    assert top1.value == 25
+    assert loss.value == pytest.approx(1.386294, abs=1e-6)
+
+
+def test_an_encoder_in_training_mode_is_refused():
+    data = FakeData()
+    encoder = FakeEncoder(data.spec()).train()
+    with pytest.raises(ValueError, match=r"call encoder.eval\(\) first"):
+        PretextProbe(rows=40, tests=20).judge(encoder, data)
+    assert encoder.norm.num_batches_tracked == 0
+
+
+def test_digits_have_an_upper_side_and_noise_has_none(caplog):
     data = Digits()
     (found, loss) = PretextProbe(rows=300, tests=150, probe=FAST).plain(data)
     assert found.value > 60
     assert found.test == 600
     assert loss.value < 1.386294
     assert not found.details["low"]
+    assert not caplog.text
     noise = FakeData(train=80, test=60, noise=1e3)
+    caplog.clear()
     (blind, much) = PretextProbe(rows=80, tests=60, probe=FAST).plain(noise)
-    assert blind.value < 45
+    assert blind.value < 40
+    assert blind.details["low"]
+    assert "have no upper side" in caplog.text
     assert much.value > 1.2
 
 
@@ -102,5 +133,5 @@ def test_what_cannot_be_asked_is_said():
         PretextProbe(task="turns")
     data = FakeData()
     with pytest.raises(ValueError, match="color needs three"):
-        PretextProbe(task="color").judge(FakeEncoder(data.spec()), data)
+        PretextProbe(task="color").judge(FakeEncoder(data.spec()).eval(), data)
     assert resolved(["jigsaw_probe"])[0].task == "jigsaw"

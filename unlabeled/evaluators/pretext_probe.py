@@ -6,32 +6,38 @@ told apart on frozen features orders models much as labels would.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import permutations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from unlabeled.data.order import spread
 from unlabeled.data.source import DataSource, ImageSpec
 from unlabeled.evaluators.evaluator import Measure, device_of, measure
 from unlabeled.evaluators.linear import Linear
+from unlabeled.ops.color import lab_to_rgb, rgb_to_lab
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
+LOG = logging.getLogger("unlabeled")
+
 CHUNK = 250
 TILES = tuple(permutations(range(4)))
 """The 24 orders of four tiles."""
-SIDE = 5
-"""Steps of each axis of chroma: 25 kinds of color."""
+STEP, REACH = 10.0, 11
+"""Kinds of color are squares of so wide a side on the plane of a and b, up to 115 from gray."""
 PROBE = Linear(strengths=(1e-5, 1e-3, 1e-1))
 LOW = 40.0
+"""Percent of rotations below which they say little of an encoder (chance is 25)."""
 
 
-def rotated(x: Float[Tensor, "B C S S"], asked: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def rotated(x: Float[Tensor, "B C S S"]) -> tuple[Tensor, Tensor]:
     """[4 B, C, S, S] and [4 B]: all four quarter turns of each image, turn by turn."""
     turns = torch.cat([torch.rot90(x, quarter, (2, 3)) for quarter in range(4)])
     return turns, torch.arange(4).repeat_interleave(len(x))
@@ -49,19 +55,23 @@ def shuffled_tiles(x: Float[Tensor, "B C S S"], asked: Int[Tensor, " B"]) -> tup
     return rows.reshape(len(x), x.shape[1], 2 * half, 2 * half), kind
 
 
-def gray_with_color(x: Float[Tensor, "B 3 S S"], asked: Int[Tensor, " B"]) -> tuple[Tensor, Tensor]:
-    """[B, 3, S, S] without color, and [B]: which of 25 kinds the mean chroma was."""
-    luma = x.mean(1, keepdim=True)
-    chroma = torch.stack([x[:, 0] - luma[:, 0], x[:, 2] - luma[:, 0]], 1).mean((2, 3))
-    place = ((chroma.clamp(-0.5, 0.499) + 0.5) * SIDE).long()
-    return luma.expand_as(x), place[:, 0] * SIDE + place[:, 1]
+def gray_with_color(x: Float[Tensor, "B 3 S S"], spec: ImageSpec) -> tuple[Tensor, Tensor]:
+    """[B, 3, S, S] without color, and [B]: the kind of the mean color, a and b of CIE Lab.
+
+    Kinds are squares of 10 x 10, of which sRGB reaches about 313 (arXiv:1603.08511).
+
+    Args:
+        x: normalized images.
+        spec: their normalization.
+    """
+    mean, std = (x.new_tensor(value)[:, None, None] for value in (spec.mean, spec.std))
+    light, chroma = rgb_to_lab((x * std + mean).clamp(0, 1)).split((1, 2), 1)
+    gray = lab_to_rgb(torch.cat([light, torch.zeros_like(chroma)], 1))
+    place = (chroma.mean((2, 3)) / STEP).round().long() + REACH
+    return (gray - mean) / std, place[:, 0] * (2 * REACH + 1) + place[:, 1]
 
 
-TASKS: dict[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
-    "rotation": rotated,
-    "jigsaw": shuffled_tiles,
-    "color": gray_with_color,
-}
+TASKS = ("rotation", "jigsaw", "color")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,11 +79,11 @@ class PretextProbe:
     """Accuracy and loss of a linear probe that solves a pretext task on frozen features.
 
     ``rotation`` gives all four turns of each image (4 classes), ``jigsaw`` shuffles its quarters
-    (24), ``color`` asks for the kind of mean color of the gray image (at most 25). The probe is the
-    one of `Linear`, which is fitted exactly; the encoder stays bit-identical, and no label is
+    (24), ``color`` asks for the kind of mean color of the gray image (at most 313). The probe is
+    the one of `Linear`, which is fitted exactly; the encoder stays bit-identical, and no label is
     used. Rotation orders models best in the paper; it means nothing on data without an upper side,
     and little for encoders that were trained to tell rotations. On such data the accuracy is low:
-    ``details["low"]`` says when it is under 40 %.
+    rotations under 40 % are warned of, and marked in ``details["low"]``.
 
     Args:
         task: rotation, jigsaw or color.
@@ -84,7 +94,8 @@ class PretextProbe:
         every: epochs between two calls during training, None for never.
 
     Raises:
-        ValueError: an unknown task; at judging, data that are no images, gray images for color.
+        ValueError: an unknown task; at judging, data that are no images, gray images for color,
+            or an encoder in training mode, whose statistics would move.
     """
 
     needs: ClassVar[str] = "encoder"
@@ -113,6 +124,11 @@ class PretextProbe:
 
     def judge(self, predict: Any, data: DataSource) -> list[Measure]:
         """Fit the probe on questions about train, ask it about others."""
+        if isinstance(predict, nn.Module) and any(each.training for each in predict.modules()):
+            raise ValueError(
+                f"the encoder is in training mode, in which {self.name} would change it: call "
+                "encoder.eval() first"
+            )
         place = device_of(predict)
         return self._judge(lambda x: predict(x.to(place)).float().cpu(), data, predict.spec)
 
@@ -144,10 +160,17 @@ class PretextProbe:
         probe = self.probe.fitted(x, label, classes=int(label.max()) + 1)
         logits = probe.logits(asked)
         hits = logits.argmax(1) == truth
-        loss = torch.nn.functional.cross_entropy(logits, truth)
-        details = {**probe.details, "classes": len(known)}
+        loss = cross_entropy(logits, truth)
+        details = {**probe.details, "classes": probe.solution.bias.shape[2]}
         found = measure("top1", hits[None], train=len(x), details=details)
-        found.details["low"] = found.value < LOW
+        if self.task == "rotation":
+            found.details["low"] = found.value < LOW
+            if found.details["low"]:
+                LOG.warning(
+                    "%s: %.1f %% of rotations are told, chance is 25: where images have no upper "
+                    "side, rotations do not order encoders",
+                    data.name, found.value,
+                )  # fmt: skip
         return [
             found,
             Measure(
@@ -191,8 +214,17 @@ class PretextProbe:
         generator = torch.Generator().manual_seed(self.seed)
         for start in range(0, len(places), CHUNK):
             x = prepare(data.collate(samples.__getitems__(places[start : start + CHUNK])))
-            orders = torch.randint(len(TILES), (len(x),), generator=generator)
-            question, answer = TASKS[self.task](x, orders)
+            question, answer = self._question(x, spec, generator)
             found.append(look(question))
             answers.append(answer)
         return torch.cat(found), torch.cat(answers)
+
+    def _question(
+        self, x: Tensor, spec: ImageSpec, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        if self.task == "rotation":
+            return rotated(x)
+        if self.task == "jigsaw":
+            orders = torch.randint(len(TILES), (len(x),), generator=generator)
+            return shuffled_tiles(x, orders)
+        return gray_with_color(x, spec)
