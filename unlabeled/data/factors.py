@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -11,17 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from unlabeled.data.images import no_split
-from unlabeled.data.source import DataSource
-from unlabeled.method import Batch
+from unlabeled.data.generated import Generated
 
 if TYPE_CHECKING:
     from unlabeled.views.generator import SampleGenerator
 
 CANDIDATES = 25_000
 SLOPE = 0.2
-TRAIN, TEST = -1, -2
-"""Take the place of an epoch in the random numbers of a split: no run has such epochs."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +56,7 @@ class FactorSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Factors(DataSource):
+class Factors(Generated):
     """Vectors ``x = g(z)`` with z uniform in a space; batches also hold z, as ``factors``.
 
     CL-ICA, arXiv:2102.08850, section 4.1. A sample follows from its place alone; nothing is kept.
@@ -87,49 +82,14 @@ class Factors(DataSource):
         """``factors-sphere-10``."""
         return f"factors-{type(self.space).__name__.lower()}-{self.dim}"
 
-    def size(self, split: str) -> int:
-        """Return the number of samples."""
-        sizes = {"train": self.samples, "test": self.test_samples}
-        if split not in sizes:
-            raise no_split(self.name, split, sizes)
-        return sizes[split]
-
-    def split(self, name: str) -> FactorSamples:
-        """Return "train" or "test"."""
-        return FactorSamples(self.spec(), self.size(name), TRAIN if name == "train" else TEST)
-
     def spec(self) -> FactorSpec:
         """Return all but the numbers of samples."""
         return FactorSpec(dim=self.dim, space=self.space, layers=self.layers, seed=self.seed)
 
-    def prepare(self, spec: FactorSpec) -> Callable[[Batch], Tensor]:
-        """Return the function that takes x as it is."""
-        return as_it_is
-
-
-def as_it_is(batch: Batch) -> Tensor:
-    """[B, dim]: the one view of a raw batch."""
-    view: Tensor = batch["views"][0]
-    return view
-
-
-class FactorSamples:
-    """A split of generated vectors."""
-
-    def __init__(self, spec: FactorSpec, count: int, part: int) -> None:
-        self.spec, self.count, self.part = spec, count, part
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitems__(self, places: list[int]) -> Batch:
-        """Generate the samples at ``places``: x [B, dim] and its ``factors`` [B, dim]."""
-        from unlabeled.views.generator import SampleGenerator  # views sit above data
-
-        index = torch.as_tensor(places, dtype=torch.int64)
-        generator = SampleGenerator(self.spec.seed, self.part, index)
-        factors = self.spec.space.uniform(generator, self.spec.dim)
-        return Batch(views=[mix(factors, self.spec)], index=index, factors=factors)
+    def draw(self, generator: SampleGenerator) -> tuple[Tensor, Tensor]:
+        """Return x [B, dim] and z [B, dim]."""
+        factors = self.space.uniform(generator, self.dim)
+        return mix(factors, self.spec()), factors
 
 
 def mix(factors: Tensor, spec: FactorSpec) -> Tensor:

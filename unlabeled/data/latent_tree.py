@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -10,10 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from unlabeled.data.factors import TEST, TRAIN, as_it_is
-from unlabeled.data.images import no_split
-from unlabeled.data.source import DataSource
-from unlabeled.method import Batch
+from unlabeled.data.generated import Generated
 
 if TYPE_CHECKING:
     from unlabeled.views.generator import SampleGenerator
@@ -79,7 +75,7 @@ def root_of(generator: SampleGenerator) -> Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LatentTree(DataSource):
+class LatentTree(Generated):
     """Leaves of a hierarchical latent tree; batches also hold all nodes, as ``factors``.
 
     Understanding Self-supervised Learning with Dual Deep Networks, 2010.00578, section 5. A sample
@@ -104,40 +100,11 @@ class LatentTree(DataSource):
         """``latent-tree-4``."""
         return f"latent-tree-{self.depth}"
 
-    def size(self, split: str) -> int:
-        """Return the number of samples."""
-        sizes = {"train": self.samples, "test": self.test_samples}
-        if split not in sizes:
-            raise no_split(self.name, split, sizes)
-        return sizes[split]
-
-    def split(self, name: str) -> TreeSamples:
-        """Return "train" or "test"."""
-        return TreeSamples(self.spec(), self.size(name), TRAIN if name == "train" else TEST)
-
     def spec(self) -> TreeSpec:
         """Return all but the numbers of samples."""
         return TreeSpec(depth=self.depth, lower=self.lower, seed=self.seed)
 
-    def prepare(self, spec: TreeSpec) -> Callable[[Batch], Tensor]:
-        """Return the function that takes the leaves as they are."""
-        return as_it_is
-
-
-class TreeSamples:
-    """A split of generated leaves."""
-
-    def __init__(self, spec: TreeSpec, count: int, part: int) -> None:
-        self.spec, self.count, self.part = spec, count, part
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitems__(self, places: list[int]) -> Batch:
-        """Draw the samples at ``places``: leaves [B, 2^depth], and all nodes as ``factors``."""
-        from unlabeled.views.generator import SampleGenerator  # views sit above data
-
-        index = torch.as_tensor(places, dtype=torch.int64)
-        generator = SampleGenerator(self.spec.seed, self.part, index)
-        nodes = grown(root_of(generator), generator, self.spec)
-        return Batch(views=[leaves(nodes, self.spec)], index=index, factors=nodes)
+    def draw(self, generator: SampleGenerator) -> tuple[Tensor, Tensor]:
+        """Return the leaves [B, 2^depth] and all nodes [B, 2^(depth + 1) - 1]."""
+        nodes = grown(root_of(generator), generator, self.spec())
+        return leaves(nodes, self.spec()), nodes

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
+from functools import lru_cache, partial
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from unlabeled.data import scenes
-from unlabeled.data.images import cache_folder, no_split
+from unlabeled.data.images import no_split
 from unlabeled.data.pairs import FramePairs, Motion, PairSamples
+from unlabeled.data.rendered import rendered
 from unlabeled.ops import cast
 
 SEEDS = {"train": 1000, "test": 5000}
@@ -74,25 +70,12 @@ class RoomPairs(FramePairs):
 
 @lru_cache(maxsize=4)
 def _rendered(seed: int, count: int, height: int, width: int) -> dict[str, Tensor]:
-    """From the cache folder, or rendered into it; what is there but damaged is rendered again."""
-    path = cache_folder("rooms") / f"{seed}-{count}-{height}x{width}-{_code()}.safetensors"
-    if path.is_file():
-        try:
-            return load_file(path)
-        except (SafetensorError, OSError):
-            path.unlink(missing_ok=True)
-    made = _render(seed, count, height, width)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}")
-    save_file(made, part)
-    part.replace(path)
-    return made
-
-
-def _code() -> str:
-    """Eight digits of what renders: other code renders anew."""
-    files = (Path(str(module.__file__)) for module in (scenes, cast))
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:8]
+    return rendered(
+        "rooms",
+        f"{seed}-{count}-{height}x{width}",
+        code=(scenes, cast),
+        make=partial(_render, seed, count, height, width),
+    )
 
 
 def _render(seed: int, count: int, height: int, width: int) -> dict[str, Tensor]:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
+import sys
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
+from functools import lru_cache, partial
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from unlabeled.data import solid_scenes
 from unlabeled.data.annotated import AnnotatedSource, Annotations, largest
-from unlabeled.data.images import ArraySamples, cache_folder, no_split
+from unlabeled.data.images import ArraySamples, no_split
+from unlabeled.data.rendered import rendered
 from unlabeled.data.shapes import tight_boxes
 from unlabeled.data.solid_scenes import CLASSES, draw, draw_pool, render
 from unlabeled.ops import solids
@@ -109,16 +106,15 @@ class Solids(AnnotatedSource):
 
 @lru_cache(maxsize=8)
 def _stored(factors: str, split: str, count: int, side: int, things: int) -> dict[str, Tensor]:
-    """From the cache folder, or rendered into it; what is there but damaged is rendered again."""
-    files = (__file__, solid_scenes.__file__, solids.__file__)
-    code = b"".join(Path(str(file)).read_bytes() for file in files)
-    key = f"{factors}-{split}-{count}-{side}-{things}-{hashlib.sha256(code).hexdigest()[:8]}"
-    path = cache_folder("solids") / f"{key}.safetensors"
-    if path.is_file():
-        try:
-            return load_file(path)
-        except (SafetensorError, OSError):
-            path.unlink(missing_ok=True)
+    return rendered(
+        "solids",
+        f"{factors}-{split}-{count}-{side}-{things}",
+        code=(sys.modules[__name__], solid_scenes, solids),
+        make=partial(_render, factors, split, count, side, things),
+    )
+
+
+def _render(factors: str, split: str, count: int, side: int, things: int) -> dict[str, Tensor]:
     pool = draw_pool(OBJECTS[split], seed=SEEDS[split])
     parts = []
     for start in range(0, count, CHUNK):
@@ -127,9 +123,4 @@ def _stored(factors: str, split: str, count: int, side: int, things: int) -> dic
         part = render(scenes, side=side)
         truth = tight_boxes(part.pop("owner").long(), scenes.kind)
         parts.append({**part, **truth._asdict(), "label": largest(truth)})
-    made = {name: torch.cat([part[name] for part in parts]).contiguous() for name in parts[0]}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}")
-    save_file(made, unfinished)
-    unfinished.replace(path)
-    return made
+    return {name: torch.cat([part[name] for part in parts]).contiguous() for name in parts[0]}
