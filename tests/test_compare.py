@@ -97,6 +97,11 @@ def test_runs_named_one_by_one_are_grouped_too(runs):
     assert [len(entry.members) for entry in entries] == [2, 1]
 
 
+def test_two_networks_of_one_architecture_are_two_entries():
+    entries = entries_of([model(0, "a").encoder, model(1, "b").encoder])
+    assert [len(entry.members) for entry in entries] == [1, 1]
+
+
 def test_what_cannot_be_compared_is_said(runs, tmp_path):
     with pytest.raises(ValueError, match="two models or more"):
         compare([runs / "simclr"], protocols=("knn",))

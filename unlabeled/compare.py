@@ -196,7 +196,7 @@ def compare(
     judges = resolved(protocols)
     rows: list[Row] = []
     below: list[Row] = []
-    seen: dict[str, str] = {}
+    seen: set[str] = set()
     counts: dict[str, int] = {}
     judged = []
     for entry in entries:
@@ -208,7 +208,7 @@ def compare(
             loaded = load(member, data=source, image_size=image_size if named else None)
             if say is not None:
                 say(f"{entry.name}: {number + 1} of {len(entry.members)}, {_path(member)}")
-            wanted = _wanted(loaded, floors, seen, entry.name)
+            wanted = _wanted(loaded, floors, seen)
             scores = evaluate(
                 replace(loaded, name=entry.name),
                 data=source,
@@ -254,7 +254,7 @@ def entries_of(models: Sequence[MODELS]) -> list[Entry]:
     Raises:
         ValueError: fewer than two entries, or a folder that holds no finished run.
     """
-    groups: dict[str, list[Any]] = {}
+    groups: dict[Any, list[Any]] = {}
     for model in models:
         for member in _expanded(model):
             groups.setdefault(_group(member), []).append(member)
@@ -285,12 +285,12 @@ def _expanded(model: MODELS) -> list[Any]:
     return done
 
 
-def _group(member: Any) -> str:
-    """Runs with one text are seeds of one another."""
+def _group(member: Any) -> Any:
+    """What is the same for the seeds of one recipe; of a model its text, of an object itself."""
     run = _as_run(member)
-    if run is None:
-        return f"model {len(str(member))} {member!r}"
-    return f"run {fingerprint(replace(run.recipe, seed=0))}"
+    if run is not None:
+        return fingerprint(replace(run.recipe, seed=0))
+    return str(member) if isinstance(member, str | Path) else id(member)
 
 
 def _as_run(member: Any) -> Run | None:
@@ -335,13 +335,13 @@ def _common_data(members: Sequence[Any], data: str | DataSource | None) -> DataS
 # Floors ------------------------------------------------------------------------------------------
 
 
-def _wanted(model: Model, floors: Sequence[str], seen: dict[str, str], name: str) -> list[str]:
+def _wanted(model: Model, floors: Sequence[str], seen: set[str]) -> list[str]:
     """The floors that this model adds: raw with the first, random with each new architecture."""
     wanted = ["raw"] if "raw" in floors and not seen else []
     key = json.dumps([describe(model.builder), describe(model.encoder.spec)], sort_keys=True)
     if key not in seen and "random" in floors and model.builder is not None:
         wanted.append("random")
-    seen.setdefault(key, name)
+    seen.add(key)
     return wanted
 
 
