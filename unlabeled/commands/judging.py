@@ -2,12 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
 from unlabeled.commands.app import Json, app, consoles, pairs, print_json
+
+Labeled = Annotated[
+    str | None, typer.Option("--data", help="Labeled data; the run's own by default.")
+]
+Floors = Annotated[str, typer.Option("--floors", help="raw,random, one of them, or none.")]
+Seed = Annotated[int, typer.Option("--seed", help="Of draws, splits and random weights.")]
+ImageSize = Annotated[
+    int | None,
+    typer.Option("--image-size", help="Pixels, for models given by name; default: as trained."),
+]
+
+
+def _names(text: str | None) -> tuple[str, ...] | None:
+    """The protocols of a comma-separated option; None without one."""
+    return tuple(text.split(",")) if text else None
+
+
+def _floors(text: str) -> tuple[str, ...]:
+    return () if text == "none" else tuple(text.split(","))
+
+
+def _teller(console: Console) -> Callable[[str], None]:
+    return lambda text: console.print(f"  {text}", style="dim", highlight=False)
+
+
+def _show(console: Console, found: Any) -> None:
+    """The table and the sentences of `Scores` or `Compared`."""
+    console.print(found.table())
+    for sentence in found.sentences():
+        console.print(f"  {sentence}", soft_wrap=True)
 
 
 @app.command(
@@ -22,9 +54,7 @@ def evaluate(
             "NAME=WEIGHTS for weights of a file, hub:timm/NAME to download."
         ),
     ],
-    data: Annotated[
-        str | None, typer.Option(help="Labeled data; the run's own by default.")
-    ] = None,
+    data: Labeled = None,
     protocols: Annotated[
         str | None,
         typer.Option(
@@ -37,11 +67,9 @@ def evaluate(
         str,
         typer.Option(help="Also train the same encoder with labels: none, few (1 %), or all."),
     ] = "none",
-    floors: Annotated[str, typer.Option(help="raw,random, one of them, or none.")] = "raw,random",
-    seed: Annotated[int, typer.Option(help="Of draws, splits and random weights.")] = 0,
-    image_size: Annotated[
-        int | None, typer.Option(help="Pixels, for models given by name; default: as trained.")
-    ] = None,
+    floors: Floors = "raw,random",
+    seed: Seed = 0,
+    image_size: ImageSize = None,
     report: Annotated[Path | None, typer.Option(help="Where report.html goes.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -56,20 +84,18 @@ def evaluate(
     scores, page = evaluate_model(
         model,
         data=data,
-        protocols=tuple(protocols.split(",")) if protocols else None,
-        floors=() if floors == "none" else tuple(floors.split(",")),
+        protocols=_names(protocols),
+        floors=_floors(floors),
         seed=seed,
         image_size=image_size,
         supervised="few" if supervised == "few" else supervised == "all",
         report=report,
-        say=lambda text: console.print(f"  {text}", style="dim", highlight=False),
+        say=_teller(console),
     )
     if as_json:
         print_json(scores.to_json())
     else:
-        console.print(scores.table())
-        for sentence in scores.sentences():
-            console.print(f"  {sentence}", soft_wrap=True)
+        _show(console, scores)
         console.print(f"  report: {page}", soft_wrap=True)
 
 
@@ -126,15 +152,11 @@ def compare(
         list[str],
         typer.Argument(metavar="MODEL...", help="As for evaluate, or a folder of runs (seeds)."),
     ],
-    data: Annotated[
-        str | None, typer.Option(help="Labeled data; the runs' own by default.")
-    ] = None,
+    data: Labeled = None,
     protocols: Annotated[str | None, typer.Option(help="Comma-separated, as for evaluate.")] = None,
-    floors: Annotated[str, typer.Option(help="raw,random, one of them, or none.")] = "raw,random",
-    seed: Annotated[int, typer.Option(help="Of draws, splits and random weights.")] = 0,
-    image_size: Annotated[
-        int | None, typer.Option(help="Pixels, for models given by name; default: as trained.")
-    ] = None,
+    floors: Floors = "raw,random",
+    seed: Seed = 0,
+    image_size: ImageSize = None,
     as_json: Json = False,
 ) -> None:
     """Score several encoders alike, in one table, and say which differences are shown.
@@ -149,15 +171,13 @@ def compare(
     found = run_it(
         models,
         data=data,
-        protocols=tuple(protocols.split(",")) if protocols else None,
-        floors=() if floors == "none" else tuple(floors.split(",")),
+        protocols=_names(protocols),
+        floors=_floors(floors),
         seed=seed,
         image_size=image_size,
-        say=lambda text: console.print(f"  {text}", style="dim", highlight=False),
+        say=_teller(console),
     )
     if as_json:
         print_json(found.to_json())
     else:
-        console.print(found.table())
-        for sentence in found.sentences():
-            console.print(f"  {sentence}", soft_wrap=True)
+        _show(console, found)
