@@ -123,9 +123,14 @@ def small_stem(stem: str, *, size: int, has_stem: bool, origin: str) -> bool:
     return has_stem and (stem == "small" or (stem == "auto" and size < SMALL_IMAGE))
 
 
+def first_line(error: Exception) -> str:
+    """The first line of what an error says; its type where it says nothing."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
 def refuse(origin: str, spec: ImageSpec, error: Exception) -> ValueError:
     """The error for a network that cannot take images of this size, with the remedy."""
-    reason = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
+    reason = first_line(error).rstrip(".")
     return ValueError(
         f"{origin} does not take images of {spec.size} x {spec.size} px ({reason}): give a size "
         "that its patches or windows divide, or use a convnet such as timm/resnet18"

@@ -6,13 +6,15 @@ import inspect
 import json
 import math
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from unlabeled.data.source import ImageSpec
-from unlabeled.encoders.backbone import ImageEncoder, Origin, dry_run, refuse
+from unlabeled.encoders.backbone import ImageEncoder, Origin, dry_run, first_line, refuse
 from unlabeled.extras import require
 
 if TYPE_CHECKING:
@@ -62,12 +64,13 @@ def transformers_encoder(spec: ImageSpec, *, config: Mapping[str, Any]) -> Trans
     settings["num_channels"] = spec.channels
     try:
         made = transformers.AutoConfig.for_model(kind, **settings)
-        build = _Build(made)
-        takes = inspect.signature(build().forward).parameters
+        build = partial(_built, made)
+        with torch.device("meta"):  # only its signature is looked at
+            takes = inspect.signature(build().forward).parameters
         if "pixel_values" not in takes:
             raise ValueError("it takes no images")
         flexible = "interpolate_pos_encoding" in takes
-        features = dry_run(build, _Run(flexible), spec=spec)
+        features = dry_run(build, partial(_last_features, flexible=flexible), spec=spec)
     except (AssertionError, AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise refuse(origin, spec, error) from error
     dim = features.shape[1] if features.ndim == 4 else features.shape[2]
@@ -109,7 +112,7 @@ def read_config(name: str, *, online: bool = False) -> dict[str, Any]:
         except (OSError, ValueError, RuntimeError) as error:
             raise ValueError(
                 f"transformers/{name}: no such folder, and not in the cache of the Hugging Face "
-                f"Hub ({_first_line(error)}): download it (hub:transformers/{name} does)"
+                f"Hub ({first_line(error)}): download it (hub:transformers/{name} does)"
             ) from error
     try:
         config = json.loads(path.read_text())
@@ -120,29 +123,13 @@ def read_config(name: str, *, online: bool = False) -> dict[str, Any]:
     return dict(config)
 
 
-class _Build:
-    def __init__(self, config: Any) -> None:
-        self.config = config
-
-    def __call__(self) -> nn.Module:
-        transformers = require("transformers", extra="hf")
-        net = transformers.AutoModel.from_config(self.config)
-        # CLIP, SigLIP and their kind have a tower for each of two modalities
-        return getattr(net, "vision_model", net)
-
-
-class _Run:
-    def __init__(self, flexible: bool) -> None:
-        self.flexible = flexible
-
-    def __call__(self, net: Any, x: Tensor) -> Tensor:
-        return _last_features(net, x, flexible=self.flexible)
+def _built(config: Any) -> nn.Module:
+    transformers = require("transformers", extra="hf")
+    net: nn.Module = transformers.AutoModel.from_config(config)
+    # CLIP, SigLIP and their kind have a tower for each of two modalities
+    return getattr(net, "vision_model", net)
 
 
 def _last_features(net: Any, x: Tensor, *, flexible: bool) -> Tensor:
     options = {"interpolate_pos_encoding": True} if flexible else {}
     return net(pixel_values=x, **options).last_hidden_state
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__

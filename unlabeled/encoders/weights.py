@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from unlabeled.encoders.backbone import ImageEncoder
+from unlabeled.encoders.backbone import ImageEncoder, first_line
 from unlabeled.encoders.encoder import Encoder
 from unlabeled.extras import require
 
@@ -109,7 +109,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         RuntimeError, TypeError, ValueError, AttributeError,
     ) as error:  # fmt: skip
         raise ValueError(
-            f"{path} cannot be read as weights ({_first_line(error)}): it is damaged, or holds "
+            f"{path} cannot be read as weights ({first_line(error)}): it is damaged, or holds "
             "more than tensors; save its state_dict as .safetensors"
         ) from error
     tensors: dict[str, Tensor] = {}
@@ -152,7 +152,7 @@ def _download(name: str, encoder: Encoder) -> dict[str, Tensor]:
             return _from_transformers(architecture, online=True)
     except (OSError, RuntimeError, ValueError) as error:
         raise ValueError(
-            f"hub:{name} could not be downloaded ({_first_line(error)}): check the name and the "
+            f"hub:{name} could not be downloaded ({first_line(error)}): check the name and the "
             "connection, or give a weights file"
         ) from error
     raise ValueError(
@@ -169,7 +169,7 @@ def _from_transformers(name: str, *, online: bool) -> dict[str, Tensor]:
         if online:
             raise
         raise ValueError(
-            f"transformers/{name} cannot be read ({_first_line(error)}): save the model there with "
+            f"transformers/{name} cannot be read ({first_line(error)}): save the model there with "
             "save_pretrained, or name weights as transformers/FOLDER=FILE"
         ) from error
     return dict(model.state_dict())
@@ -265,7 +265,3 @@ def _is_square(count: int) -> bool:
 
 def _few(names: tuple[str, ...]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
