@@ -17,6 +17,14 @@ if TYPE_CHECKING:
     from jaxtyping import Int
 
 
+def contingency(
+    cluster: Int[Tensor, " N"], label: Int[Tensor, " N"], *, clusters: int, classes: int
+) -> Int[Tensor, "K C"]:
+    """Return how many samples of each cluster are of each class."""
+    pairs = cluster * classes + label
+    return pairs.bincount(minlength=clusters * classes).view(clusters, classes)
+
+
 def matched_accuracy(cluster: Int[Tensor, " N"], label: Int[Tensor, " N"]) -> float:
     """Share of samples in the class of their cluster, each cluster with one class, at best.
 
@@ -24,8 +32,8 @@ def matched_accuracy(cluster: Int[Tensor, " N"], label: Int[Tensor, " N"]) -> fl
     """
     from scipy.optimize import linear_sum_assignment
 
-    table = torch.zeros(int(cluster.max()) + 1, int(label.max()) + 1, dtype=torch.int64)
-    table.index_put_((cluster, label), torch.ones_like(label), accumulate=True)
+    clusters, classes = int(cluster.max()) + 1, int(label.max()) + 1
+    table = contingency(cluster, label, clusters=clusters, classes=classes)
     row, column = linear_sum_assignment(table.numpy(), maximize=True)
     return float(table[row, column].sum() / len(label))
 

@@ -12,6 +12,7 @@ from torch.nn.functional import normalize
 
 from unlabeled.data.source import DataSource
 from unlabeled.encoders.encoder import Encoder
+from unlabeled.evaluators.clustering import contingency
 from unlabeled.evaluators.evaluator import Figure, Measure, check_labels
 from unlabeled.features import Features, embed
 
@@ -21,14 +22,6 @@ if TYPE_CHECKING:
 FEWEST = 10
 SHOWN = 3
 MAPS = ("TR-L", "TR-M", "VA-L", "VA-M")
-
-
-def contingency(
-    cluster: Int[Tensor, " N"], label: Int[Tensor, " N"], *, clusters: int, classes: int
-) -> Int[Tensor, "K C"]:
-    """Return how many samples of each cluster are of each class."""
-    pairs = cluster * classes + label
-    return pairs.bincount(minlength=clusters * classes).view(clusters, classes)
 
 
 def majority_map(table: Int[Tensor, "K C"]) -> Int[Tensor, " K"]:
@@ -130,8 +123,7 @@ class KMeansClusters:
     def figures(self, predict: Encoder, data: DataSource) -> list[Figure]:
         """The purest and the tightest clusters of train, ten members each."""
         train = self._ready(embed(predict, data, split="train", spec=predict.spec))
-        test = self._ready(embed(predict, data, split="test", spec=predict.spec))
-        label, _, classes = check_labels(train, test)
+        label, _, classes = check_labels(train, train)
         found = self.clusters(train.x, clusters=classes, seed=self.seed)
         pure, tight = shown_clusters(train.x, found.train, label)
         rows = [_sheet(data, places) for places in (*pure, *tight)]

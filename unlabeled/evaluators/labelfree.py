@@ -35,18 +35,12 @@ def effective_rank(x: Float[Tensor, "N d"]) -> float:
     ``exp(-sum_k p_k log p_k)`` with ``p_k = s_k / sum_j s_j``; from 1 (one direction) to
     min(N, d). All-zero features have rank 0.
     """
-    values = _singular_values(x)
-    total = values.sum()
-    if total == 0:
-        return 0.0
-    share = values / total
-    return float(torch.special.entr(share).sum().exp())
+    return _effective_rank(_singular_values(x))
 
 
 def stable_rank(x: Float[Tensor, "N d"]) -> float:
     """``sum_k s_k^2 / max_k s_k^2`` of the singular values; all-zero features have rank 0."""
-    energy = _singular_values(x).square()
-    return float(energy.sum() / energy.max()) if energy.max() > 0 else 0.0
+    return _stable_rank(_singular_values(x))
 
 
 def alpha_req(x: Float[Tensor, "N d"]) -> float:
@@ -75,6 +69,19 @@ def alpha_req(x: Float[Tensor, "N d"]) -> float:
     return float(-covariance / (weight * (horizontal - mean_h).square()).sum())
 
 
+def _effective_rank(values: Tensor) -> float:
+    total = values.sum()
+    if total == 0:
+        return 0.0
+    share = values / total
+    return float(torch.special.entr(share).sum().exp())
+
+
+def _stable_rank(values: Tensor) -> float:
+    energy = values.square()
+    return float(energy.sum() / energy.max()) if energy.max() > 0 else 0.0
+
+
 def _singular_values(x: Tensor) -> Tensor:
     # through the smaller Gram matrix: float64 keeps seven digits of the values that count
     tall = x.double() if x.device.type != "mps" else x.double().cpu()
@@ -100,10 +107,11 @@ class LabelFree:
     def score(self, features: Features) -> dict[str, float]:
         """Return the scores, with the width and the number of samples that they are of."""
         x = features.x[: self.rows]
+        values = _singular_values(x)
         return {
             "relative_std": relative_std(x),
-            "effective_rank": effective_rank(x),
-            "stable_rank": stable_rank(x),
+            "effective_rank": _effective_rank(values),
+            "stable_rank": _stable_rank(values),
             "alpha_req": alpha_req(x),
             "dim": float(x.shape[1]),
             "samples": float(len(x)),
