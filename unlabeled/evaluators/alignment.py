@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 
 from unlabeled.data.order import spread
 from unlabeled.data.source import DataSource, ImageSpec
-from unlabeled.evaluators.evaluator import Measure, device_of
+from unlabeled.evaluators.evaluator import Measure, device_of, flatten
 from unlabeled.views.augment import Augment
 from unlabeled.views.generator import SampleGenerator
 from unlabeled.views.image import raw_images
@@ -143,7 +143,7 @@ class Alignment:
 
     def __call__(self, predict: Any, data: DataSource) -> dict[str, float]:
         """Judge, as named values."""
-        return {f"{self.name}/{each.metric}": each.value for each in self.judge(predict, data)}
+        return flatten(self.judge(predict, data), self.name)
 
     def _judge(
         self, look: Callable[[Tensor], Tensor], data: DataSource, spec: Any

@@ -12,7 +12,7 @@ from torch import Tensor
 from unlabeled.data.order import spread
 from unlabeled.data.source import DataSource, ImageSpec
 from unlabeled.evaluators.alignment import VIEWS
-from unlabeled.evaluators.evaluator import Measure, device_of
+from unlabeled.evaluators.evaluator import Measure, device_of, flatten
 from unlabeled.losses.contrastive import nt_xent
 from unlabeled.views.augment import Augment
 from unlabeled.views.generator import SampleGenerator
@@ -56,7 +56,7 @@ class ContrastLoss:
 
     def __call__(self, predict: Any, data: DataSource) -> dict[str, float]:
         """Judge, as named values."""
-        return {f"{self.name}/{each.metric}": each.value for each in self.judge(predict, data)}
+        return flatten(self.judge(predict, data), self.name)
 
     @torch.no_grad()
     def _judge(

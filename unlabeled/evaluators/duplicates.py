@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 
 from unlabeled.data.source import DataSource
 from unlabeled.encoders.encoder import Encoder
-from unlabeled.evaluators.evaluator import Measure, measure
+from unlabeled.evaluators.evaluator import Measure, flatten, measure
 from unlabeled.features import Features, embed
 from unlabeled.ops.knn import nearest
 
@@ -234,7 +234,7 @@ class Duplicates:
 
     def __call__(self, predict: Any, data: DataSource) -> dict[str, float]:
         """Judge, as named values."""
-        return {f"{self.name}/{each.metric}": each.value for each in self.judge(predict, data)}
+        return flatten(self.judge(predict, data), self.name)
 
     def _judge(self, look: Any, data: DataSource, spec: Any) -> list[Measure]:
         train = embed(look, data, split="train", spec=spec)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from unlabeled.data.source import DataSource
 from unlabeled.encoders.encoder import Encoder
-from unlabeled.evaluators.evaluator import Measure, device_of
+from unlabeled.evaluators.evaluator import Measure, device_of, flatten
 from unlabeled.evaluators.segmentation import annotated, enlarged, inputs, mean_iou_measure
 
 CHUNK = 100
@@ -105,7 +105,7 @@ class FcnSegmentation:
 
     def __call__(self, predict: Encoder, data: DataSource) -> dict[str, float]:
         """Judge, as named values."""
-        return {f"{self.name}/{each.metric}": each.value for each in self.judge(predict, data)}
+        return flatten(self.judge(predict, data), self.name)
 
     @torch.no_grad()
     def _found(self, trunk: Encoder, head: nn.Module, source: Any, truth: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unlabeled.data.source import DataSource
-from unlabeled.evaluators.evaluator import Measure
+from unlabeled.evaluators.evaluator import Measure, flatten
 from unlabeled.evaluators.segmentation import (
     annotated,
     enlarged,
@@ -96,4 +96,4 @@ class KnnSegmentation:
 
     def __call__(self, predict: Any, data: DataSource) -> dict[str, float]:
         """Judge, as named values."""
-        return {f"{self.name}/{each.metric}": each.value for each in self.judge(predict, data)}
+        return flatten(self.judge(predict, data), self.name)

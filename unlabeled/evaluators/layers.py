@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from unlabeled.data.source import DataSource
 from unlabeled.encoders.encoder import Encoder
-from unlabeled.evaluators.evaluator import Measure, check_labels, draw
+from unlabeled.evaluators.evaluator import Measure, check_labels, draw, flatten
 from unlabeled.evaluators.linear import Linear
 from unlabeled.features import Features, embed
 
@@ -86,7 +86,7 @@ class Layers:
 
     def __call__(self, predict: Encoder, data: DataSource) -> dict[str, float]:
         """Judge, as named values."""
-        return {f"{self.name}/{each.metric}": each.value for each in self.judge(predict, data)}
+        return flatten(self.judge(predict, data), self.name)
 
     def _part(self, train: Features, test: Features) -> Features:
         label, _, _ = check_labels(train, test, fewest=2)

@@ -279,7 +279,7 @@ class LinearGrid:
 
     def __call__(self, predict: Encoder, data: DataSource) -> dict[str, float]:
         """Judge, as named values."""
-        return {f"{self.name}/{each.metric}": each.value for each in self.judge(predict, data)}
+        return flatten(self.judge(predict, data), self.name)
 
 
 class _Parts(nn.Module):

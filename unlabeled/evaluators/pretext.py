@@ -11,7 +11,7 @@ from torch import Tensor
 
 from unlabeled.data.order import spread
 from unlabeled.data.source import DataSource
-from unlabeled.evaluators.evaluator import Measure, device_of, measure
+from unlabeled.evaluators.evaluator import Measure, device_of, flatten, measure
 from unlabeled.views.generator import SampleGenerator
 
 CHUNK = 250
@@ -55,7 +55,7 @@ class Pretext:
 
     def __call__(self, predict: Callable[[Any], Tensor], data: DataSource) -> dict[str, float]:
         """Judge, as named values."""
-        return {f"{self.name}/{each.metric}": each.value for each in self.judge(predict, data)}
+        return flatten(self.judge(predict, data), self.name)
 
     def _judge(self, guess: Callable[[Any], Tensor], data: DataSource) -> list[Measure]:
         views = self.views.fit(data.spec())

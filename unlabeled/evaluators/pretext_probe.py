@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 
 from unlabeled.data.order import spread
 from unlabeled.data.source import DataSource, ImageSpec
-from unlabeled.evaluators.evaluator import Measure, device_of, measure
+from unlabeled.evaluators.evaluator import Measure, device_of, flatten, measure
 from unlabeled.evaluators.linear import Linear
 from unlabeled.ops.color import lab_to_rgb, rgb_to_lab
 
@@ -138,7 +138,7 @@ class PretextProbe:
 
     def __call__(self, predict: Any, data: DataSource) -> dict[str, float]:
         """Judge, as named values."""
-        return {f"{self.name}/{each.metric}": each.value for each in self.judge(predict, data)}
+        return flatten(self.judge(predict, data), self.name)
 
     def _judge(
         self, look: Callable[[Tensor], Tensor], data: DataSource, spec: Any

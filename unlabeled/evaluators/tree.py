@@ -12,7 +12,7 @@ from torch import Tensor
 from unlabeled.data.latent_tree import TreeSpec
 from unlabeled.data.source import DataSource
 from unlabeled.encoders.encoder import Encoder
-from unlabeled.evaluators.evaluator import Measure
+from unlabeled.evaluators.evaluator import Measure, flatten
 from unlabeled.features import batches
 from unlabeled.ops.covariance_operator import CovarianceOperator
 from unlabeled.views.generator import SampleGenerator
@@ -77,7 +77,7 @@ class TreeCorrelation:
 
     def __call__(self, predict: Any, data: DataSource) -> dict[str, float]:
         """Judge, as named values."""
-        return {f"{self.name}/{each.metric}": each.value for each in self.judge(predict, data)}
+        return flatten(self.judge(predict, data), self.name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,4 +157,4 @@ class CovarianceProbe:
 
     def __call__(self, predict: Encoder, data: DataSource) -> dict[str, float]:
         """Judge, as named values."""
-        return {f"{self.name}/{each.metric}": each.value for each in self.judge(predict, data)}
+        return flatten(self.judge(predict, data), self.name)
